@@ -1,0 +1,225 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Limits of what a client accepts from the daemon.
+const (
+	maxJSON   = 16 << 20
+	maxStripe = 1 << 30
+)
+
+// Headers of a stripe answer.
+const (
+	HeaderStripeOffset  = "X-Stripe-Offset"
+	HeaderSegmentLength = "X-Segment-Length"
+)
+
+// Client is a connection pool to one daemon. It is safe for concurrent use.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New gives a client for the daemon on the unix socket. It dials on first use and again after
+// the daemon was restarted.
+func New(socket string) *Client {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	tr := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		},
+		MaxIdleConns:        64,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     30 * time.Second,
+		DisableCompression:  true,
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: tr}}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Attach compares the local state with the newest cut. A negative verdict is an answer, not an error.
+func (c *Client) Attach(ctx context.Context, r AttachRequest) (AttachReply, error) {
+	var out AttachReply
+	err := c.call(ctx, http.MethodPost, "/v1/attach", r, &out)
+	return out, err
+}
+
+// Heads announces durable heads. The error wraps ErrFenced or ErrStale when nothing of this
+// session is acknowledged any more, and ErrNotAttached when Attach must be called (again).
+func (c *Client) Heads(ctx context.Context, r HeadsRequest) (HeadsReply, error) {
+	var out HeadsReply
+	err := c.call(ctx, http.MethodPost, "/v1/heads", r, &out)
+	return out, err
+}
+
+// Evict asks for consent to remove the local file of a sealed data segment.
+func (c *Client) Evict(ctx context.Context, r EvictRequest) (EvictReply, error) {
+	var out EvictReply
+	err := c.call(ctx, http.MethodPost, "/v1/evict", r, &out)
+	return out, err
+}
+
+// Status asks for the whole status.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	var out Status
+	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Takeover claims the epoch and compares the newest cut with the one this state wrote last.
+func (c *Client) Takeover(ctx context.Context) (TakeoverReply, error) {
+	var out TakeoverReply
+	err := c.call(ctx, http.MethodPost, "/v1/takeover", nil, &out)
+	return out, err
+}
+
+// Format makes the metadata nodes ready for first use: epoch 1, owned by this state directory.
+func (c *Client) Format(ctx context.Context) (Owner, error) {
+	var out Owner
+	err := c.call(ctx, http.MethodPost, "/v1/format", nil, &out)
+	return out, err
+}
+
+// Recover brings the state directory back from the nodes. progress is called for each line.
+func (c *Client) Recover(ctx context.Context, progress func(Progress)) error {
+	return c.stream(ctx, "/v1/recover", progress)
+}
+
+// Flush ships everything announced so far and completes what can be completed.
+func (c *Client) Flush(ctx context.Context, progress func(Progress)) error {
+	return c.stream(ctx, "/v1/flush", progress)
+}
+
+// Stripe fetches the plaintext of the stripe that holds byte off of d<segment>. The error wraps
+// ErrNotDispersed, ErrUnavailable, ErrDamaged or ErrDown, and says which deadline or node it was.
+func (c *Client) Stripe(ctx context.Context, ns string, segment uint32, off int64) (Stripe, error) {
+	q := url.Values{}
+	q.Set("ns", ns)
+	q.Set("segment", strconv.FormatUint(uint64(segment), 10))
+	q.Set("offset", strconv.FormatInt(off, 10))
+	resp, err := c.do(ctx, http.MethodGet, "/v1/stripe?"+q.Encode(), nil)
+	if err != nil {
+		return Stripe{}, err
+	}
+	defer drain(resp.Body)
+	var st Stripe
+	if st.Offset, err = strconv.ParseInt(resp.Header.Get(HeaderStripeOffset), 10, 64); err != nil {
+		return Stripe{}, fmt.Errorf("read stripe offset: %w", err)
+	}
+	if st.SegmentLength, err = strconv.ParseInt(resp.Header.Get(HeaderSegmentLength), 10, 64); err != nil {
+		return Stripe{}, fmt.Errorf("read segment length: %w", err)
+	}
+	if resp.ContentLength < 0 || resp.ContentLength > maxStripe {
+		return Stripe{}, fmt.Errorf("stripe of %d bytes announced", resp.ContentLength)
+	}
+	st.Data = make([]byte, resp.ContentLength)
+	if _, err := io.ReadFull(resp.Body, st.Data); err != nil {
+		return Stripe{}, fmt.Errorf("read stripe: %w", err)
+	}
+	return st, nil
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", path, err)
+		}
+		body = bytes.NewReader(b)
+	}
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer drain(resp.Body)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxJSON)).Decode(out); err != nil {
+		return fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+// stream reads JSON lines until the one that is marked done. A stream that ends without it means
+// that the daemon went away half-way.
+func (c *Client) stream(ctx context.Context, path string, progress func(Progress)) error {
+	resp, err := c.do(ctx, http.MethodPost, path, nil)
+	if err != nil {
+		return err
+	}
+	defer drain(resp.Body)
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var p Progress
+		if err := dec.Decode(&p); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w: it stopped in the middle of %s", ErrDown, path)
+		}
+		if p.Error != "" {
+			return ErrorBody{Code: p.Code, Error: p.Error}.toError(http.StatusOK)
+		}
+		if progress != nil {
+			progress(p)
+		}
+		if p.Done {
+			return nil
+		}
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://zstor"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("build request %s: %w", path, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.transportError(ctx, err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer drain(resp.Body)
+	var e ErrorBody
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&e); err != nil || e.Code == "" {
+		return nil, &Error{Status: resp.StatusCode, Code: CodeInternal, Reason: "zstor answered " + resp.Status}
+	}
+	return nil, e.toError(resp.StatusCode)
+}
+
+// transportError tells a daemon that is not there from a caller that gave up.
+func (c *Client) transportError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("open %s: %w", c.socket, err)
+	}
+	return fmt.Errorf("%w (%s): %w", ErrDown, c.socket, err)
+}
+
+func drain(b io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, b, 64<<10)
+	_ = b.Close()
+}
