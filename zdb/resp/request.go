@@ -1,0 +1,240 @@
+package resp
+
+import (
+	"bytes"
+	"io"
+)
+
+// bufferSize is what a Reader keeps between requests. It holds more than a dozen pipelined writes of 4 KiB, so that one
+// read of the socket feeds as many commands, and it is small enough for thousands of idle connections.
+const bufferSize = 64 << 10
+
+// Source is where requests come from, usually a connection.
+type Source struct {
+	io.Reader
+	// BeforeRead, when set, runs before each Read, which may block; partial says that a request has begun. It is the place
+	// to flush the replies of what was executed so far: it comes exactly when all commands that had arrived are answered.
+	// An error ends ReadCommand with that error.
+	BeforeRead func(partial bool) error
+	// Grow, when set, is asked before a request takes n more bytes than the standing buffer has, and told of their return by
+	// a negative n. A refusal is a protocol error. It bounds the memory of many large requests together.
+	Grow func(n int) bool
+}
+
+// A Reader decodes the requests of a stream. It is not safe for concurrent use.
+type Reader struct {
+	src   Source
+	lim   Limits
+	buf   []byte
+	start int // where the current request begins in buf
+	r, w  int // buf[r:w] has been read from the source and not yet decoded
+	spans []span
+	args  [][]byte
+	err   error // sticky: the stream has no known position after it
+	total uint64
+}
+
+// A span is an argument's place, counted from Reader.start: buf moves and grows while a request arrives.
+type span struct{ off, n int }
+
+// NewReader returns a Reader of src.
+func NewReader(src Source, lim Limits) *Reader {
+	return &Reader{src: src, lim: lim.withDefaults(), buf: make([]byte, bufferSize)}
+}
+
+// BytesRead returns how many bytes have been taken from the source.
+func (rd *Reader) BytesRead() uint64 { return rd.total }
+
+// Buffered returns how many bytes have been read and not yet decoded.
+func (rd *Reader) Buffered() int { return rd.w - rd.r }
+
+// Close returns the memory that Source.Grow granted. The Reader is of no use afterwards.
+func (rd *Reader) Close() {
+	rd.err = io.ErrClosedPipe
+	rd.setBuffer(nil)
+}
+
+// ReadCommand returns the arguments of the next request, the command's name first. The slices belong to the Reader and
+// are valid until the next call. The error is io.EOF at a clean end, io.ErrUnexpectedEOF within a request, a
+// *ProtocolError for bad framing, or what the source returned. Every error is final.
+func (rd *Reader) ReadCommand() ([][]byte, error) {
+	if rd.err != nil {
+		return nil, rd.err
+	}
+	if err := rd.readCommand(); err != nil {
+		if err == io.EOF && rd.w > rd.start {
+			err = io.ErrUnexpectedEOF
+		}
+		rd.err = err
+		return nil, err
+	}
+	rd.args = rd.args[:0]
+	for _, s := range rd.spans {
+		from := rd.start + s.off
+		rd.args = append(rd.args, rd.buf[from:from+s.n:from+s.n])
+	}
+	return rd.args, nil
+}
+
+func (rd *Reader) readCommand() error {
+	rd.start = rd.r
+	if rd.r == rd.w {
+		rd.start, rd.r, rd.w = 0, 0, 0
+		if len(rd.buf) > bufferSize {
+			rd.setBuffer(make([]byte, bufferSize))
+		}
+	}
+	rd.spans = rd.spans[:0]
+	count, err := rd.header('*', errNotArray)
+	if err != nil {
+		return err
+	}
+	if count == 0 {
+		return errNoArgs
+	}
+	if count > rd.lim.Args {
+		return errManyArgs
+	}
+	for range count {
+		if err := rd.bulk(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bulk decodes one argument and notes its place.
+func (rd *Reader) bulk() error {
+	n, err := rd.header('$', errNotBulk)
+	if err != nil {
+		return err
+	}
+	if n > rd.lim.Bulk || rd.r-rd.start+n+2 > rd.lim.Request {
+		return errTooBig
+	}
+	if err := rd.need(n + 1); err != nil {
+		return err
+	}
+	rd.spans = append(rd.spans, span{rd.r - rd.start, n})
+	rd.r += n
+	if rd.buf[rd.r] == '\r' {
+		rd.r++
+		if err := rd.need(1); err != nil {
+			return err
+		}
+	}
+	if rd.buf[rd.r] != '\n' {
+		return errTerminator
+	}
+	rd.r++
+	return nil
+}
+
+// header decodes a line of a kind byte and a decimal number. wrong is the error for another kind.
+func (rd *Reader) header(kind byte, wrong error) (int, error) {
+	if err := rd.need(1); err != nil {
+		return 0, err
+	}
+	if rd.buf[rd.r] != kind {
+		return 0, wrong
+	}
+	rd.r++
+	for scanned := 0; ; {
+		if i := bytes.IndexByte(rd.buf[rd.r+scanned:rd.w], '\n'); i >= 0 {
+			line := rd.buf[rd.r : rd.r+scanned+i]
+			if len(line) > maxHeader {
+				return 0, errLongHeader
+			}
+			rd.r += scanned + i + 1
+			return parseLength(kind, line)
+		}
+		scanned = rd.w - rd.r
+		if scanned > maxHeader {
+			return 0, errLongHeader
+		}
+		if err := rd.need(scanned + 1); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// parseLength decodes the number of a header line, which may end in \r. What it lets through fits an int with ease.
+func parseLength(kind byte, line []byte) (int, error) {
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	bad, big := errNoArgs, errManyArgs
+	if kind == '$' {
+		bad, big = errNotBulk, errTooBig
+	}
+	if len(line) > 1 && line[0] == '-' {
+		return 0, errNegative
+	}
+	if len(line) == 0 {
+		return 0, bad
+	}
+	v := 0
+	for _, c := range line {
+		if c < '0' || c > '9' {
+			return 0, bad
+		}
+		if v = v*10 + int(c-'0'); v > 1<<30 {
+			return 0, big
+		}
+	}
+	return v, nil
+}
+
+// need returns when at least n undecoded bytes are in the buffer.
+func (rd *Reader) need(n int) error {
+	for rd.w-rd.r < n {
+		if err := rd.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill reads once, after making room. A request in progress moves to the front of the buffer when the free end gets
+// short; the buffer doubles when the request alone fills it, so memory follows the bytes that arrived.
+func (rd *Reader) fill() error {
+	if free := len(rd.buf) - rd.w; rd.start > 0 && free < len(rd.buf)/2 {
+		copy(rd.buf, rd.buf[rd.start:rd.w])
+		rd.r -= rd.start
+		rd.w -= rd.start
+		rd.start = 0
+	}
+	if rd.w == len(rd.buf) {
+		if !rd.grant(len(rd.buf)) {
+			return errOutOfBudget
+		}
+		grown := make([]byte, 2*len(rd.buf))
+		copy(grown, rd.buf)
+		rd.buf = grown
+	}
+	if rd.src.BeforeRead != nil {
+		if err := rd.src.BeforeRead(rd.w > rd.start); err != nil {
+			return err
+		}
+	}
+	n, err := rd.src.Read(rd.buf[rd.w:])
+	rd.w += n
+	rd.total += uint64(n)
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+func (rd *Reader) grant(n int) bool { return rd.src.Grow == nil || rd.src.Grow(n) }
+
+// setBuffer replaces a grown buffer and gives its surplus back.
+func (rd *Reader) setBuffer(b []byte) {
+	if surplus := len(rd.buf) - bufferSize; surplus > 0 && rd.src.Grow != nil {
+		rd.src.Grow(-surplus)
+	}
+	rd.buf = b
+}

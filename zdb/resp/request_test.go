@@ -1,0 +1,258 @@
+package resp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// commands reads all commands of a stream and returns them copied, with the error that ended it.
+func commands(r io.Reader, lim Limits) ([][][]byte, error) {
+	rd := NewReader(Source{Reader: r}, lim)
+	defer rd.Close()
+	var all [][][]byte
+	for {
+		args, err := rd.ReadCommand()
+		if err != nil {
+			if _, again := rd.ReadCommand(); again == nil || again.Error() != err.Error() {
+				return all, fmt.Errorf("after %v a second call says %v", err, again)
+			}
+			return all, err
+		}
+		var copied [][]byte
+		for _, a := range args {
+			copied = append(copied, bytes.Clone(a))
+		}
+		all = append(all, copied)
+	}
+}
+
+func text(cmds [][][]byte) string {
+	var s []string
+	for _, c := range cmds {
+		s = append(s, fmt.Sprintf("%q", c))
+	}
+	return strings.Join(s, " ")
+}
+
+func TestReadCommand(t *testing.T) {
+	big := strings.Repeat("x", 3*bufferSize)
+	for _, tc := range []struct{ name, in, want, err string }{
+		{"nothing", "", "", "EOF"},
+		{"one", "*1\r\n$4\r\nPING\r\n", `["PING"]`, "EOF"},
+		{"bare newlines", "*2\n$3\nGET\n$1\nk\n", `["GET" "k"]`, "EOF"},
+		{"empty argument", "*2\r\n$3\r\nGET\r\n$0\r\n\r\n", `["GET" ""]`, "EOF"},
+		{"binary", "*1\r\n$4\r\n\r\n\x00\xff\r\n", `["\r\n\x00\xff"]`, "EOF"},
+		{"leading zeros", "*01\r\n$004\r\nPING\r\n", `["PING"]`, "EOF"},
+		{"pipelined", strings.Repeat("*1\r\n$4\r\nPING\r\n", 3), `["PING"] ["PING"] ["PING"]`, "EOF"},
+		{"larger than the buffer", fmt.Sprintf("*2\r\n$3\r\nSET\r\n$%d\r\n%s\r\n*1\r\n$4\r\nPING\r\n", len(big), big), `["SET" "` + big + `"] ["PING"]`, "EOF"},
+		{"cut in header", "*1", "", "unexpected EOF"},
+		{"cut in payload", "*1\r\n$4\r\nPI", "", "unexpected EOF"},
+		{"cut in terminator", "*1\r\n$4\r\nPING\r", "", "unexpected EOF"},
+		{"inline", "PING\r\n", "", errNotArray.Error()},
+		{"empty line", "\r\n", "", errNotArray.Error()},
+		{"simple string", "+1\r\n", "", errNotArray.Error()},
+		{"no items", "*0\r\n", "", errNoArgs.Error()},
+		{"no number", "*abc\r\n", "", errNoArgs.Error()},
+		{"empty number", "*\r\n", "", errNoArgs.Error()},
+		{"trailing junk", "*1 foo\r\n$4\r\nPING\r\n", "", errNoArgs.Error()},
+		{"negative count", "*-1\r\n", "", errNegative.Error()},
+		{"most negative count", "*-9223372036854775808\r\n", "", errNegative.Error()},
+		{"too many", "*1025\r\n", "", errManyArgs.Error()},
+		{"count overflows", "*99999999999999999999999999\r\n", "", errManyArgs.Error()},
+		{"long header", "*" + strings.Repeat("0", 100), "", errLongHeader.Error()},
+		{"long header with end", "*" + strings.Repeat("0", 100) + "\n", "", errLongHeader.Error()},
+		{"nested array", "*1\r\n*1\r\n$4\r\nPING\r\n", "", errNotBulk.Error()},
+		{"integer item", "*1\r\n:1\r\n", "", errNotBulk.Error()},
+		{"item without number", "*1\r\n$\r\n", "", errNotBulk.Error()},
+		{"length -1", "*2\r\n$3\r\nSET\r\n$-1\r\n", "", errNegative.Error()},
+		{"length -3", "*1\r\n$-3\r\n", "", errNegative.Error()},
+		{"length 2^32-1", "*1\r\n$4294967295\r\n", "", errTooBig.Error()},
+		{"length over the limit", "*1\r\n$8388609\r\n", "", errTooBig.Error()},
+		{"payload not terminated", "*1\r\n$4\r\nPINGxx", "", errTerminator.Error()},
+		{"carriage return alone", "*1\r\n$4\r\nPING\rx", "", errTerminator.Error()},
+		{"good before bad", "*1\r\n$4\r\nPING\r\n+x\r\n", `["PING"]`, errNotArray.Error()},
+	} {
+		for how, r := range map[string]io.Reader{
+			"at once":      strings.NewReader(tc.in),
+			"byte by byte": iotest.OneByteReader(strings.NewReader(tc.in)),
+			"data and EOF": iotest.DataErrReader(strings.NewReader(tc.in)),
+		} {
+			got, err := commands(r, Limits{})
+			if text(got) != tc.want || err.Error() != tc.err {
+				t.Errorf("%s, %s: got %.100s, %v; want %.100s, %v", tc.name, how, text(got), err, tc.want, tc.err)
+			}
+		}
+	}
+}
+
+func TestReadCommandLimits(t *testing.T) {
+	request := func(args ...string) string {
+		var raw [][]byte
+		for _, a := range args {
+			raw = append(raw, []byte(a))
+		}
+		return string(AppendCommand(nil, raw...))
+	}
+	lim := Limits{Args: 3, Bulk: 10, Request: 60}
+	for in, want := range map[string]error{
+		request("a", "b", "c"):                               io.EOF,
+		request("a", "b", "c", "d"):                          errManyArgs,
+		request("0123456789"):                                io.EOF,
+		request("0123456789x"):                               errTooBig,
+		request("0123456789", "0123456789", "0123456789"):    io.EOF,
+		strings.Replace(request("a"), "$1", "$000000001", 1): io.EOF,
+	} {
+		if _, err := commands(strings.NewReader(in), lim); err != want {
+			t.Errorf("%q: got %v, want %v", in, err, want)
+		}
+	}
+	lim.Request = 40
+	if _, err := commands(strings.NewReader(request("0123456789", "0123456789", "0123456789")), lim); err != errTooBig {
+		t.Errorf("request over its limit: got %v, want %v", err, errTooBig)
+	}
+	whole := request("SET", "k", strings.Repeat("v", MaxBulk))
+	if got, err := commands(strings.NewReader(whole), Limits{}); err != io.EOF || len(got) != 1 || len(got[0][2]) != MaxBulk {
+		t.Errorf("largest value: got %d commands, %v", len(got), err)
+	}
+}
+
+func TestSourceHooks(t *testing.T) {
+	large := AppendCommand(nil, []byte("SET"), []byte("k"), make([]byte, 3*bufferSize))
+	granted, peak := 0, 0
+	var partials []bool
+	src := Source{
+		Reader: io.MultiReader(strings.NewReader("*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n"), bytes.NewReader(large), strings.NewReader("*1\r\n$4\r\nPING\r\n")),
+		BeforeRead: func(partial bool) error {
+			partials = append(partials, partial)
+			return nil
+		},
+		Grow: func(n int) bool {
+			granted += n
+			peak = max(peak, granted)
+			return true
+		},
+	}
+	rd := NewReader(src, Limits{})
+	for i := range 4 {
+		if _, err := rd.ReadCommand(); err != nil {
+			t.Fatalf("command %d: %v", i, err)
+		}
+		if i == 1 && len(partials) != 1 {
+			t.Errorf("two commands that came in one read took %d reads", len(partials))
+		}
+	}
+	if partials[0] || partials[1] || !partials[2] {
+		t.Errorf("partial flags of the reads: %v", partials)
+	}
+	if peak != 3*bufferSize || granted != 0 {
+		t.Errorf("memory granted: peak %d, now %d; want %d, 0", peak, granted, 3*bufferSize)
+	}
+	rd.Close()
+
+	refuse := Source{Reader: bytes.NewReader(large), Grow: func(n int) bool { return n < 0 }}
+	if _, err := NewReader(refuse, Limits{}).ReadCommand(); err != errOutOfBudget {
+		t.Errorf("refused memory: got %v, want %v", err, errOutOfBudget)
+	}
+	stop := errors.New("stop")
+	halt := Source{Reader: bytes.NewReader(large), BeforeRead: func(bool) error { return stop }}
+	if _, err := NewReader(halt, Limits{}).ReadCommand(); err != stop {
+		t.Errorf("BeforeRead's error: got %v, want %v", err, stop)
+	}
+}
+
+// A closed Reader gives back what a half-received request was granted.
+func TestCloseReturnsMemory(t *testing.T) {
+	granted := 0
+	large := AppendCommand(nil, []byte("SET"), []byte("k"), make([]byte, 3*bufferSize))
+	rd := NewReader(Source{Reader: bytes.NewReader(large[:2*bufferSize]), Grow: func(n int) bool { granted += n; return true }}, Limits{})
+	if _, err := rd.ReadCommand(); err != io.ErrUnexpectedEOF {
+		t.Fatalf("half a request: %v", err)
+	}
+	if granted == 0 {
+		t.Fatal("nothing was granted")
+	}
+	rd.Close()
+	rd.Close()
+	if granted != 0 {
+		t.Errorf("%d bytes are still granted after Close", granted)
+	}
+}
+
+func TestReadCommandAllocates(t *testing.T) {
+	one := AppendCommand(nil, []byte("SET"), []byte("key"), make([]byte, 4096))
+	rd := NewReader(Source{Reader: &endless{data: one}}, Limits{})
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, err := rd.ReadCommand(); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("ReadCommand allocates %v times per command", n)
+	}
+}
+
+// endless repeats data for ever.
+type endless struct {
+	data []byte
+	at   int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		m := copy(p[n:], e.data[e.at:])
+		n += m
+		e.at = (e.at + m) % len(e.data)
+	}
+	return n, nil
+}
+
+func BenchmarkReadCommand(b *testing.B) {
+	one := AppendCommand(nil, []byte("SET"), []byte("key"), make([]byte, 4096))
+	rd := NewReader(Source{Reader: &endless{data: one}}, Limits{})
+	b.SetBytes(int64(len(one)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := rd.ReadCommand(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// FuzzReadCommand checks that no input panics, that the way the bytes are cut into reads does not matter, and that what
+// was read comes out the same after it was written again.
+func FuzzReadCommand(f *testing.F) {
+	for _, s := range []string{
+		"*1\r\n$4\r\nPING\r\n", "*2\n$3\nGET\n$1\nk\n", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*1\r\n$4\r\nTIME\r\n",
+		"*0\r\n", "*-1\r\n", "*1025\r\n", "*1\r\n$-1\r\n", "*1\r\n$8388609\r\n", "*1\r\n$4\r\nPINGxx", "+1\r\n", "*1\r\n*1\r\n",
+		"*4\r\n$3\r\nCAS\r\n$1\r\nk\r\n$1\r\nn\r\n$1\r\no\r\n", "*2\r\n$4\r\nAUTH\r\n$4\r\nroot\r\n", "*99999999999999999999\r\n",
+		"*1\r\n$70000\r\n" + strings.Repeat("x", 70000) + "\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, err := commands(bytes.NewReader(in), Limits{})
+		if err == nil {
+			t.Fatal("the stream has no end")
+		}
+		split, splitErr := commands(iotest.OneByteReader(bytes.NewReader(in)), Limits{})
+		if text(got) != text(split) || err.Error() != splitErr.Error() {
+			t.Fatalf("at once: %s, %v; byte by byte: %s, %v", text(got), err, text(split), splitErr)
+		}
+		var out []byte
+		for _, c := range got {
+			out = AppendCommand(out, c...)
+			if len(c) == 0 || len(c) > MaxArgs {
+				t.Fatalf("a command of %d arguments", len(c))
+			}
+		}
+		again, err := commands(bytes.NewReader(out), Limits{})
+		if text(got) != text(again) || err != io.EOF {
+			t.Fatalf("read %s, written and read again %s, %v", text(got), text(again), err)
+		}
+	})
+}
