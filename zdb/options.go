@@ -1,0 +1,84 @@
+package zdb
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"qsfs/zdb/internal/vfs"
+)
+
+// Defaults of Options and NamespaceOptions.
+const (
+	DefaultOverlayBytes  = 32 << 20
+	DefaultFetchTimeout  = 30 * time.Second
+	DefaultSegmentSize   = 64 << 20
+	DefaultFlushInterval = time.Second
+	DefaultMaxOpenFiles  = 256
+	DefaultMaxIndexes    = 32
+	DefaultReserve       = 16 << 20
+	DefaultBallast       = 4*memTableSize + 64<<20
+
+	memTableSize = 8 << 20
+)
+
+// FetchFunc brings n bytes at off of a data segment that is not (or no longer
+// readable) on this machine. What it returns has been verified by whoever
+// fetched it; the engine checks the length only.
+type FetchFunc func(ctx context.Context, namespace string, segment SegmentID, off, n int64) ([]byte, error)
+
+// Options of a DB. DataDir and IndexDir are required and may be the same directory.
+type Options struct {
+	DataDir  string // <DataDir>/<namespace>/d<N>
+	IndexDir string // <IndexDir>/<namespace>/i<N> and badger/
+	// Epoch is the writer's epoch; the upper 16 bits of every sequence. A log
+	// that holds a higher epoch refuses to open (ErrEpoch).
+	Epoch uint16
+	// Session identifies this opening; 0 draws one at random.
+	Session uint64
+	Log     *slog.Logger // nil discards
+	// Fetch brings ranges of evicted segments; nil means that they cannot be read.
+	Fetch        FetchFunc
+	FetchTimeout time.Duration // one Fetch call at most; default 30 s
+	// FS is the file system under the log; nil is the operating system's. The index always uses the latter.
+	FS vfs.FS
+	// OverlayBytes bounds, per namespace, the recent entries in memory; writers wait when it is full. Default 32 MiB.
+	OverlayBytes int64
+	// MaxOpenFiles bounds the open descriptors of sealed segments. Default 256.
+	MaxOpenFiles int
+	// MaxIndexes bounds the Badger instances open at once. Default 32.
+	MaxIndexes int
+	// Reserve is the free space of the data file system below which writes are
+	// refused with ErrNoSpace (deletes may use it). Default 16 MiB; negative is none.
+	Reserve int64
+}
+
+// NamespaceOptions of one namespace.
+type NamespaceOptions struct {
+	// SegmentSize is the length at which the active segment is sealed. Default 64 MiB.
+	SegmentSize int64
+	// Prewrite keeps zeros written ahead of the log, so that a small fsync does not journal a new length.
+	Prewrite bool
+	// InlineMax is the longest value that is kept in the index too; 0 keeps none there.
+	InlineMax int
+	// FlushInterval is the age at which unsynced batches are synced without being asked. Default 1 s.
+	FlushInterval time.Duration
+	// KnownDurable gives lengths of data segments that are durable elsewhere (the newest cut): what
+	// does not check below them is damage, not a torn tail.
+	KnownDurable map[SegmentID]int64
+	// MinSegment is a lower bound for the numbers of new segments.
+	MinSegment SegmentID
+	// NeedsHead gives the highest sequence present in the namespace that this one refers to. The log
+	// ends before the first batch whose needs is above it. Asked once, at open.
+	NeedsHead func() Seq
+	// SyncNeeds makes that other namespace durable up to a sequence. It is called before
+	// each fsync of this namespace, so that no batch becomes durable before what it needs.
+	SyncNeeds func(ctx context.Context, needs Seq) error
+	// Ballast holds this many bytes of the index file system back for the index and
+	// for deletes on a full disk. 0 is none; DefaultBallast is what Badger can need.
+	Ballast int64
+	// OnDurable is told each new durable head, in order, from the goroutine that synced. It must not block.
+	OnDurable func(Head)
+	// OnSeal is told each segment whose i<N> is durable. It must not block.
+	OnSeal func(SegmentID)
+}
