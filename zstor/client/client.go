@@ -159,7 +159,11 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 // stream reads JSON lines until the one that is marked done. A stream that ends without it means
 // that the daemon went away half-way.
 func (c *Client) stream(ctx context.Context, path string, progress func(Progress)) error {
-	resp, err := c.do(ctx, http.MethodPost, path, nil)
+	return c.streamBody(ctx, path, nil, progress)
+}
+
+func (c *Client) streamBody(ctx context.Context, path string, body io.Reader, progress func(Progress)) error {
+	resp, err := c.do(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return err
 	}
