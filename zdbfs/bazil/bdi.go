@@ -27,7 +27,6 @@ func tuneBDI(device string, o Options) []error {
 		}
 	}
 	set("read_ahead_kb", strconv.FormatInt(o.ReadAhead>>10, 10))
-	// max_ratio first: it and max_bytes are two views of one limit, and the later one wins.
 	set("max_bytes", strconv.FormatInt(o.MaxDirty, 10))
 	return errs
 }

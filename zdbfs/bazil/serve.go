@@ -22,6 +22,7 @@ type server struct {
 	opt  Options
 	log  *slog.Logger
 
+	readOnly   atomic.Bool
 	reads      *semaphore.Weighted // bytes that reads hold
 	interrupts interrupts
 
