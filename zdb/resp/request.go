@@ -26,6 +26,7 @@ type Reader struct {
 	src   Source
 	lim   Limits
 	buf   []byte
+	keep  int // length of the standing buffer
 	start int // where the current request begins in buf
 	r, w  int // buf[r:w] has been read from the source and not yet decoded
 	spans []span
@@ -38,8 +39,10 @@ type Reader struct {
 type span struct{ off, n int }
 
 // NewReader returns a Reader of src.
-func NewReader(src Source, lim Limits) *Reader {
-	return &Reader{src: src, lim: lim.withDefaults(), buf: make([]byte, bufferSize)}
+func NewReader(src Source, lim Limits) *Reader { return newReader(src, lim, bufferSize) }
+
+func newReader(src Source, lim Limits, size int) *Reader {
+	return &Reader{src: src, lim: lim.withDefaults(), keep: size, buf: make([]byte, size)}
 }
 
 // BytesRead returns how many bytes have been taken from the source.
@@ -80,8 +83,8 @@ func (rd *Reader) readCommand() error {
 	rd.start = rd.r
 	if rd.r == rd.w {
 		rd.start, rd.r, rd.w = 0, 0, 0
-		if len(rd.buf) > bufferSize {
-			rd.setBuffer(make([]byte, bufferSize))
+		if len(rd.buf) > rd.keep {
+			rd.setBuffer(make([]byte, rd.keep))
 		}
 	}
 	rd.spans = rd.spans[:0]
@@ -233,7 +236,7 @@ func (rd *Reader) grant(n int) bool { return rd.src.Grow == nil || rd.src.Grow(n
 
 // setBuffer replaces a grown buffer and gives its surplus back.
 func (rd *Reader) setBuffer(b []byte) {
-	if surplus := len(rd.buf) - bufferSize; surplus > 0 && rd.src.Grow != nil {
+	if surplus := len(rd.buf) - rd.keep; surplus > 0 && rd.src.Grow != nil {
 		rd.src.Grow(-surplus)
 	}
 	rd.buf = b
