@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"qsfs/zstor/internal/keys"
 )
 
 // six is the default cluster: six nodes in three groups, 4-of-6.
@@ -165,5 +167,56 @@ func TestSize(t *testing.T) {
 		if got, err := ParseSize(in); err == nil {
 			t.Errorf("ParseSize(%q) = %d", in, got)
 		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	c, err := Parse("x.toml", []byte(six()+"[qsfs]\nkey_file = \""+path+"\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.CheckKey(); !errors.Is(err, ErrKey) || !errors.Is(err, ErrKeyMissing) {
+		t.Errorf("no key file: %v", err)
+	}
+	want, err := GenerateKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if epoch, check, err := c.CheckKey(); err != nil || epoch != 1 || check != want {
+		t.Errorf("CheckKey = %d %s %v, want 1 %s", epoch, check, err, want)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.CheckKey(); !errors.Is(err, ErrKeyPermissions) {
+		t.Errorf("group-readable: %v", err)
+	}
+}
+
+func TestPassphraseKeys(t *testing.T) {
+	pass := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(pass, []byte("a phrase\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := keys.NewArgon2id(1, []byte("a phrase"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := fmt.Sprintf("%s[qsfs]\npassphrase_file = %q\n[[qsfs.argon2id]]\nkey_epoch = 1\nsalt = \"%x\"\ntime = %d\nmemory = %d\nthreads = %d\ncheck = %q\n",
+		six(), pass, a.Salt, a.Time, a.Memory, a.Threads, a.Check)
+	c, err := Parse("x.toml", []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, check, err := c.CheckKey(); err != nil || check != a.Check.String() {
+		t.Errorf("CheckKey = %s, %v", check, err)
+	}
+	if err := os.WriteFile(pass, []byte("another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.CheckKey(); !errors.Is(err, ErrPassphrase) {
+		t.Errorf("wrong passphrase: %v", err)
 	}
 }
