@@ -12,26 +12,15 @@ import (
 //
 // The worst loss takes the groups that hold most, then RedundantNodes shards of
 // each other group, so what remains is Σ max(c−rn, 0) over all groups but the rg
-// largest. For a given number s of groups used, the s largest capacities filled
-// evenly (to one level, capped) give the vector that every other one majorizes,
-// hence the smallest sum of the rg largest; so trying each s suffices. More
-// groups win a tie: they spread wider for the same promise.
+// largest. Say t groups hold more than rn shards. Then it is best to give these t
+// all they can take, since what lies elsewhere counts for nothing; to take the t
+// largest groups; and to fill them evenly (to one level, capped), because every
+// other filling majorizes that one and so has a larger sum of the rg largest.
+// Hence one candidate for each t is enough. More groups win a tie: they spread
+// wider for the same promise.
 func Counts(p Policy, capacities []int) (counts []int, remaining int, ok bool) {
-	order := make([]int, 0, len(capacities))
-	for g, c := range capacities {
-		if c > 0 {
-			order = append(order, g)
-		}
-	}
-	// Stable: among equals the caller's order is its preference.
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(capacities[b], capacities[a]) })
 	remaining = -1
-	for s := 1; s <= len(order); s++ {
-		used := order[:s]
-		c, fits := fillEvenly(p.N, used, capacities)
-		if !fits {
-			continue
-		}
+	for _, c := range spreads(p.N, capacities) {
 		if r := Remaining(p, c); r >= remaining {
 			counts, remaining = c, r
 		}
@@ -39,23 +28,47 @@ func Counts(p Policy, capacities []int) (counts []int, remaining int, ok bool) {
 	return counts, max(remaining, 0), counts != nil && remaining >= p.K
 }
 
-// fillEvenly deals n shards to the groups used, level by level.
-func fillEvenly(n int, used, capacities []int) ([]int, bool) {
-	counts := make([]int, len(capacities))
-	for left := n; left > 0; {
-		dealt := false
-		for _, g := range used {
+// spreads gives the candidates: for each t, the t largest groups filled evenly,
+// and what does not fit into them dealt to the others.
+func spreads(n int, capacities []int) (out [][]int) {
+	order := make([]int, 0, len(capacities))
+	total := 0
+	for g, c := range capacities {
+		if c > 0 {
+			order = append(order, g)
+			total += c
+		}
+	}
+	if n > total {
+		return nil
+	}
+	// Stable: among equals the caller's order is its preference.
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(capacities[b], capacities[a]) })
+	for t := 1; t <= len(order); t++ {
+		counts := make([]int, len(capacities))
+		left := fillEvenly(counts, n, order[:t], capacities)
+		fillEvenly(counts, left, order[t:], capacities)
+		out = append(out, counts)
+	}
+	return out
+}
+
+// fillEvenly deals up to n shards to some groups, level by level, and returns
+// how many did not fit.
+func fillEvenly(counts []int, n int, groups, capacities []int) (left int) {
+	for left, dealt := n, true; ; {
+		if left == 0 || !dealt {
+			return left
+		}
+		dealt = false
+		for _, g := range groups {
 			if left > 0 && counts[g] < capacities[g] {
 				counts[g]++
 				left--
 				dealt = true
 			}
 		}
-		if !dealt {
-			return nil, false
-		}
 	}
-	return counts, true
 }
 
 // Remaining is the number of shards left after the worst loss that the policy
