@@ -46,3 +46,12 @@ func versionFrom(b []byte) Version {
 		Rand:    binary.BigEndian.Uint64(b[16:]),
 	}
 }
+
+// ParseVersion reads what String wrote.
+func ParseVersion(s string) (Version, error) {
+	var v Version
+	if n, err := fmt.Sscanf(s, "e%d.%d-%016x", &v.Epoch, &v.Counter, &v.Rand); err != nil || n != 3 || v.String() != s {
+		return Version{}, fmt.Errorf("%q is not a version", s)
+	}
+	return v, nil
+}
