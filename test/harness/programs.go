@@ -1,0 +1,52 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+)
+
+// Programs is the directory that holds zdb, zstor and zdbfs.
+type Programs string
+
+// Path of one program.
+func (p Programs) Path(name string) string { return filepath.Join(string(p), name) }
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// Build compiles the three programs once per test run, from the tree that the test was compiled from.
+func Build(t TB) Programs {
+	t.Helper()
+	built.once.Do(func() { built.dir, built.err = build() })
+	if built.err != nil {
+		t.Fatalf("build the programs: %v", built.err)
+	}
+	return Programs(built.dir)
+}
+
+func build() (string, error) {
+	dir, err := os.MkdirTemp("", "qsfs-bin-")
+	if err != nil {
+		return "", err
+	}
+	announce("+", "dir", dir)
+	cmd := exec.Command("go", "build", "-o", dir+"/", "qsfs/zdb/cmd/zdb", "qsfs/zstor/cmd/zstor", "qsfs/zdbfs/cmd/zdbfs")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+}
+
+func removeBuild() {
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+		announce("-", "dir", built.dir)
+	}
+}
