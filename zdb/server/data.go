@@ -1,0 +1,365 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+
+	"qsfs/zdb"
+)
+
+// cmdSet is SET key value → the key, or nil when the key had that very value.
+func cmdSet(s *session, args [][]byte) {
+	key, value := args[1], args[2]
+	if !s.mayStore(key) {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	defer s.ns.lock(key).Unlock()
+	old, ok := s.locate(eng, key, errWrite)
+	if !ok {
+		return
+	}
+	if old.exists && s.ns.set.Load().Worm {
+		s.fail(errWorm)
+		return
+	}
+	if old.exists && int(old.Location.Length) == len(value) {
+		if e, err := eng.Get(s.srv.ctx, key); err == nil && bytes.Equal(e.Value, value) {
+			from := s.mark()
+			s.null()
+			s.promise(from, e.Seq, errWrite) // the repeated write is an acknowledgement like the first
+			return
+		}
+		// What cannot be read is replaced.
+	}
+	if seq, ok := s.store(eng, key, value, old); ok {
+		from := s.mark()
+		s.bulk(key)
+		s.promise(from, seq, errWrite)
+	}
+}
+
+// mayStore checks what SET and CAS have in common, up to the locks.
+func (s *session) mayStore(key []byte) bool {
+	if len(key) > maxKey {
+		s.fail(errSetKeyLong)
+		return false
+	}
+	if !s.mayWrite() {
+		return false
+	}
+	if len(key) == 0 {
+		s.fail(errKeyNeeded)
+		return false
+	}
+	return true
+}
+
+// An oldEntry is what a write finds in the place of its key.
+type oldEntry struct {
+	zdb.Entry // without the value
+	exists    bool
+}
+
+func (o *oldEntry) payload() int64 {
+	if !o.exists {
+		return 0
+	}
+	return int64(o.Location.Length)
+}
+
+// locate looks the key up without its value. On failure it has answered.
+func (s *session) locate(eng *zdb.Namespace, key []byte, failed string) (oldEntry, bool) {
+	e, err := eng.Locate(s.srv.ctx, key)
+	switch {
+	case err == nil:
+		return oldEntry{e, true}, true
+	case errors.Is(err, zdb.ErrNotFound):
+		return oldEntry{}, true
+	}
+	s.trouble("look up a key", err)
+	s.fail(failed)
+	return oldEntry{}, false
+}
+
+// store commits a value under the key's lock, within the quota. On failure it has answered.
+func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry) (zdb.Seq, bool) {
+	n := s.ns
+	delta := int64(len(value)) - old.payload()
+	if limit := n.set.Load().MaxSize; limit > 0 {
+		if err := n.count.ready(s.srv.ctx); err != nil {
+			s.trouble("count a namespace", err)
+			s.fail(errWrite)
+			return 0, false
+		}
+		if !n.reserve(delta, limit) {
+			s.fail(errQuota)
+			return 0, false
+		}
+	} else {
+		n.payload.Add(delta)
+	}
+	s.batch.Reset()
+	s.batch.Set(key, value)
+	done, err := eng.Commit(s.srv.ctx, s.batch)
+	if err != nil {
+		n.payload.Add(-delta)
+		s.trouble("write", err)
+		s.fail(errWrite)
+		return 0, false
+	}
+	if !old.exists {
+		n.adjust(1, key, 0)
+	}
+	n.sets.Add(1)
+	n.setBytes.Add(int64(len(value)))
+	return done.Last, true
+}
+
+// cmdDel is DEL key → OK.
+func cmdDel(s *session, args [][]byte) {
+	key := args[1]
+	if len(key) > maxKey {
+		s.fail(errKeyLong)
+		return
+	}
+	if !s.mayWrite() {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	n := s.ns
+	defer n.release()
+	defer n.lock(key).Unlock()
+	old, ok := s.locate(eng, key, errDelete)
+	if !ok {
+		return
+	}
+	from := s.mark()
+	if !old.exists {
+		s.fail(errKeyNotFound)
+		s.promise(from, n.missSeq(eng), errDelete) // a repeated delete is an acknowledgement too
+		return
+	}
+	if n.set.Load().Worm {
+		s.fail(errWormDelete)
+		return
+	}
+	s.batch.Reset()
+	s.batch.Delete(key)
+	s.batch.UseReserve() // so that a full disk can be relieved
+	n.deleting.Add(1)
+	done, err := eng.Commit(s.srv.ctx, s.batch)
+	if err == nil {
+		raise(&n.lastDelete, uint64(done.Last))
+	}
+	n.deleting.Add(-1)
+	if err != nil {
+		s.trouble("delete", err)
+		s.fail(errDelete)
+		return
+	}
+	n.adjust(-1, key, -old.payload())
+	s.ok()
+	s.promise(from, done.Last, errDelete)
+}
+
+// cmdGet is GET key → the value, or nil.
+func cmdGet(s *session, args [][]byte) {
+	if len(args[1]) > maxKey {
+		s.fail(errKeyLong)
+		return
+	}
+	if !s.readable() {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	s.value(eng, args[1])
+}
+
+// value answers the value of key, nil, or an error.
+func (s *session) value(eng *zdb.Namespace, key []byte) {
+	from := s.mark()
+	e, err := eng.Get(s.srv.ctx, key)
+	switch {
+	case err == nil:
+		s.bulk(e.Value)
+		s.promise(from, e.Seq, errInternal)
+		s.ns.gets.Add(1)
+		s.ns.getBytes.Add(int64(len(e.Value)))
+	case errors.Is(err, zdb.ErrNotFound):
+		s.null()
+		s.promise(from, s.ns.missSeq(eng), "")
+	default:
+		s.trouble("read", err)
+		s.fail(errInternal)
+	}
+}
+
+// cmdMGet is MGET key… → an array of values, nils and errors.
+func cmdMGet(s *session, args [][]byte) {
+	for _, key := range args[1:] {
+		if len(key) > maxKey {
+			s.fail(errKeyLong)
+			return
+		}
+	}
+	if !s.readable() {
+		return
+	}
+	s.array(len(args) - 1)
+	for _, key := range args[1:] {
+		if len(key) == 0 {
+			s.null()
+			continue
+		}
+		// Not held over the flush, which may wait for the client, while somebody removes the namespace.
+		if eng := s.engine(); eng != nil {
+			s.value(eng, key)
+			s.ns.release()
+		}
+		// Large answers leave piece by piece. A broken connection shows at the next flush.
+		if s.mark() >= flushBytes && s.flush() != nil {
+			s.hangUp = true
+			return
+		}
+	}
+}
+
+// cmdExists is EXISTS key → 1 or 0.
+func cmdExists(s *session, args [][]byte) {
+	if len(args[1]) > maxKey {
+		s.fail(errKeyLong)
+		return
+	}
+	if !s.readable() {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	e, ok := s.locate(eng, args[1], errInternal)
+	if !ok {
+		return
+	}
+	from := s.mark()
+	if e.exists {
+		s.integer(1)
+		s.promise(from, e.Seq, errInternal)
+	} else {
+		s.integer(0)
+		s.promise(from, s.ns.missSeq(eng), "")
+	}
+}
+
+// cmdCheck is CHECK key → 1 when the entry verifies, 0 when it is damaged, −1 when it cannot be read, nil when it does
+// not exist.
+func cmdCheck(s *session, args [][]byte) {
+	if len(args[1]) > maxKey {
+		s.fail(errKeyLong)
+		return
+	}
+	if !s.readable() {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	from := s.mark()
+	e, err := eng.Get(s.srv.ctx, args[1])
+	var damaged *zdb.CorruptionError
+	switch {
+	case err == nil:
+		s.integer(1)
+		s.promise(from, e.Seq, errInternal)
+	case errors.Is(err, zdb.ErrNotFound):
+		s.null()
+		s.promise(from, s.ns.missSeq(eng), "")
+	case errors.As(err, &damaged):
+		s.trouble("check", err)
+		s.integer(0)
+	default:
+		s.trouble("check", err)
+		s.integer(-1)
+	}
+}
+
+// cmdCAS is CAS key new [expected]: sets key to new if its value is expected, or, without expected, if it does not exist.
+// → 1 when it was set or had that value already, else the present value, nil when there is none.
+func cmdCAS(s *session, args [][]byte) {
+	key, value := args[1], args[2]
+	if !s.mayStore(key) {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	defer s.ns.lock(key).Unlock()
+	from := s.mark()
+	old, err := eng.Get(s.srv.ctx, key)
+	exists := err == nil
+	if err != nil && !errors.Is(err, zdb.ErrNotFound) {
+		s.trouble("read", err)
+		s.fail(errInternal) // an unreadable value is neither the expected one nor another
+		return
+	}
+	switch {
+	case exists && bytes.Equal(old.Value, value):
+		s.integer(1)
+		s.promise(from, old.Seq, errWrite)
+	case exists && (len(args) < 4 || !bytes.Equal(old.Value, args[3])):
+		s.bulk(old.Value)
+		s.promise(from, old.Seq, errInternal)
+	case !exists && len(args) == 4:
+		s.null()
+		s.promise(from, s.ns.missSeq(eng), errInternal)
+	case exists && s.ns.set.Load().Worm:
+		s.fail(errWorm)
+	default:
+		if seq, ok := s.store(eng, key, value, oldEntry{old, exists}); ok {
+			s.integer(1)
+			s.promise(from, seq, errWrite)
+		}
+	}
+}
+
+// cmdIncarnation is INCARNATION → 32 hex characters, drawn when the namespace was made. It can stand in a pipeline with
+// reads and writes.
+func cmdIncarnation(s *session, _ [][]byte) {
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	s.text(incarnation(eng))
+}
+
+// cmdDBSize is DBSIZE → the number of keys.
+func cmdDBSize(s *session, _ [][]byte) {
+	if s.engine() == nil {
+		return
+	}
+	defer s.ns.release()
+	if err := s.ns.count.ready(s.srv.ctx); err != nil {
+		s.trouble("count a namespace", err)
+		s.fail(errInternal)
+		return
+	}
+	s.integer(s.ns.entries.Load())
+}

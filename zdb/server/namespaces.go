@@ -1,0 +1,261 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+var (
+	errExists  = errors.New("namespace exists")
+	errBadName = errors.New("namespace name is not allowed")
+)
+
+func (s *Server) lookup(name string) *namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.namespaces[name]
+}
+
+func (s *Server) names() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	names := make([]string, 0, len(s.namespaces))
+	for name := range s.namespaces {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (s *Server) add(name string, set *settings) *namespace {
+	n := &namespace{name: name, srv: s}
+	n.set.Store(set)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.namespaces[name] = n
+	return n
+}
+
+// openNamespaces reads the registry and opens what it lists. The default namespace opens when it is first used, unless
+// it exists already: most nodes never need it.
+func (s *Server) openNamespaces(ctx context.Context) error {
+	all, found, err := loadRegistry(s.o.DataDir)
+	if err != nil {
+		return err
+	}
+	onDisk, err := s.db.Namespaces()
+	if err != nil {
+		return fmt.Errorf("list namespaces: %w", err)
+	}
+	if !found && len(onDisk) > 0 {
+		return fmt.Errorf("%s holds namespaces (%s) and no %s: serving them would drop their passwords; restore the file, or use another directory",
+			s.o.DataDir, strings.Join(onDisk, ", "), registryName)
+	}
+	if all[defaultNamespace] == nil {
+		all[defaultNamespace] = &settings{}
+		if err := saveRegistry(s.o.DataDir, all); err != nil {
+			return err
+		}
+	}
+	for _, name := range onDisk {
+		if all[name] == nil {
+			s.log.Warn("directory of a namespace that is not listed, not served", "namespace", name, "list", registryName)
+		}
+	}
+	for name, set := range all {
+		if set.Removing {
+			if err := s.db.DropNamespace(ctx, name); err != nil {
+				return fmt.Errorf("finish the removal of namespace %s: %w", name, err)
+			}
+			delete(all, name)
+			if err := saveRegistry(s.o.DataDir, all); err != nil {
+				return err
+			}
+			continue
+		}
+		n := s.add(name, set)
+		if name == defaultNamespace {
+			s.protectDefault(n)
+			if !slices.Contains(onDisk, name) {
+				continue
+			}
+		}
+		if err := n.open(ctx); err != nil {
+			return fmt.Errorf("open namespace %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// protectDefault puts the admin password on the default namespace, in memory only: it belongs to the command line.
+func (s *Server) protectDefault(n *namespace) {
+	if !s.o.Protect {
+		return
+	}
+	password := string(s.o.Admin)
+	set := *n.set.Load()
+	set.Password = s.hashing.newHash(password)
+	n.set.Store(&set)
+	n.known.Store(&password)
+}
+
+// saved returns what the registry should hold. The caller holds admin.
+func (s *Server) saved() map[string]*settings {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make(map[string]*settings, len(s.namespaces))
+	for name, n := range s.namespaces {
+		set := *n.set.Load()
+		if name == defaultNamespace {
+			set.Password = nil // it can only be the admin's
+		}
+		all[name] = &set
+	}
+	return all
+}
+
+// createNamespace makes a namespace with the given settings. It is registered first: after a crash in between, the next
+// start finds the name and makes the rest, still empty.
+func (s *Server) createNamespace(ctx context.Context, name string, set settings, password *string) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if !validName(name) {
+		return errBadName
+	}
+	if s.lookup(name) != nil {
+		return errExists
+	}
+	onDisk, err := s.db.Namespaces()
+	if err != nil {
+		return err
+	}
+	if slices.Contains(onDisk, name) {
+		return errors.New("there is a directory of that name which the list of namespaces does not know")
+	}
+	all := s.saved()
+	all[name] = &set
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	n := &namespace{name: name, srv: s}
+	n.set.Store(&set)
+	n.known.Store(password)
+	if err := n.open(ctx); err != nil {
+		delete(all, name)
+		return errors.Join(err, s.db.DropNamespace(ctx, name), saveRegistry(s.o.DataDir, all))
+	}
+	s.mu.Lock()
+	s.namespaces[name] = n
+	s.mu.Unlock()
+	s.log.Info("namespace created", "namespace", name)
+	return nil
+}
+
+// EnsureNamespace makes a namespace unless it exists. One that exists keeps its settings; when a password is given that
+// is not its own, that is an error.
+func (s *Server) EnsureNamespace(ctx context.Context, name, password string) error {
+	if len(password) > maxPropertyValue {
+		return fmt.Errorf("namespace %s: the password is longer than %d bytes", name, maxPropertyValue)
+	}
+	if n := s.lookup(name); n != nil {
+		switch {
+		case name == defaultNamespace && password != "":
+			return errors.New("the default namespace takes no password of its own")
+		case n.set.Load().Password == nil && password == "":
+			return nil
+		case n.set.Load().Password == nil:
+			return fmt.Errorf("namespace %s exists and has no password", name)
+		case password == "":
+			return nil
+		case !n.verify(password):
+			return fmt.Errorf("namespace %s exists and has another password", name)
+		}
+		return nil
+	}
+	var set settings
+	var known *string
+	if password != "" {
+		set = settings{Password: s.hashing.newHash(password), Private: true}
+		known = &password
+	}
+	if err := s.createNamespace(ctx, name, set, known); err != nil {
+		return fmt.Errorf("create namespace %q: %w", name, err)
+	}
+	return nil
+}
+
+// validName says which names may be made: up to 128 bytes that are a plain file name everywhere.
+func validName(name string) bool {
+	if name == "" || len(name) > maxName || name[0] == '.' || name == defaultNamespace {
+		return false
+	}
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// removeNamespace removes a namespace and its data. The registry says so first, so that a crash cannot leave half of it
+// in service.
+func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.lookup(n.name) != n {
+		return errNamespaceRemoved
+	}
+	all := s.saved()
+	all[n.name].Removing = true
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	if err := n.detach(); err != nil {
+		s.log.Warn("closing a namespace before its removal", "namespace", n.name, "err", err)
+	}
+	if err := s.db.DropNamespace(ctx, n.name); err != nil {
+		return err // gone for clients; the next start goes on
+	}
+	s.mu.Lock()
+	delete(s.namespaces, n.name)
+	s.stats.gone.add(&n.traffic)
+	s.mu.Unlock()
+	delete(all, n.name)
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	s.log.Info("namespace removed", "namespace", n.name)
+	return nil
+}
+
+// changeSettings changes and saves the settings of a namespace.
+func (s *Server) changeSettings(n *namespace, change func(*settings), password bool, clear *string) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.lookup(n.name) != n || n.removed.Load() {
+		return errNamespaceRemoved
+	}
+	set := *n.set.Load()
+	change(&set)
+	all := s.saved()
+	stored := set
+	if n.name == defaultNamespace {
+		stored.Password = nil
+	}
+	all[n.name] = &stored
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	if password {
+		n.known.Store(nil) // before the new hash, so that no moment accepts the old password for the new one
+	}
+	n.set.Store(&set)
+	if password {
+		n.known.Store(clear)
+	}
+	return nil
+}

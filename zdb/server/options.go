@@ -1,0 +1,138 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"qsfs/zdb"
+	"qsfs/zdb/client"
+)
+
+// Options of a Server. The directories are required; everything else has a default.
+type Options struct {
+	DataDir, IndexDir string
+	// Admin is the password that gives admin rights. Without one, every connection has them.
+	Admin client.Secret
+	// Protect lets new connections only read the default namespace until they select it with the admin password.
+	Protect bool
+	// NoSync acknowledges writes before they are durable. The engine still syncs about once a second.
+	NoSync bool
+	// SegmentSize is the length at which a data segment is sealed. Default: the engine's.
+	SegmentSize int64
+	// Ballast is what each namespace holds back of the index file system, see zdb.NamespaceOptions. Default
+	// zdb.DefaultBallast; negative is none.
+	Ballast int64
+
+	// MaxConns is the most connections; further ones are told so and closed. Default 4096.
+	MaxConns int
+	// MaxOutput is how many bytes of replies may wait for one client; then it is not served until it reads. A single larger
+	// value passes. Default 1 MiB.
+	MaxOutput int
+	// MaxRequestMemory bounds what all requests larger than 64 KiB take together while they arrive. Default 256 MiB.
+	MaxRequestMemory int64
+	// WriteTimeout cuts off a client that takes nothing. Default 60 s.
+	WriteTimeout time.Duration
+	// RequestTimeout cuts off a client that stops in the middle of a request. Default 60 s.
+	RequestTimeout time.Duration
+	// DrainTimeout bounds how long a stop waits for clients to take their replies. Default 10 s.
+	DrainTimeout time.Duration
+
+	Log *slog.Logger // nil discards
+
+	// Engine may change the engine's options before it opens; for tests that make its files fail.
+	Engine func(*zdb.Options)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Ballast == 0 {
+		o.Ballast = zdb.DefaultBallast
+	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = 4096
+	}
+	if o.MaxOutput <= 0 {
+		o.MaxOutput = 1 << 20
+	}
+	if o.MaxRequestMemory <= 0 {
+		o.MaxRequestMemory = 256 << 20
+	}
+	for _, d := range []struct {
+		to    *time.Duration
+		value time.Duration
+	}{{&o.WriteTimeout, time.Minute}, {&o.RequestTimeout, time.Minute}, {&o.DrainTimeout, 10 * time.Second}} {
+		if *d.to <= 0 {
+			*d.to = d.value
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Validate returns all faults.
+func (o Options) Validate() error {
+	var faults []error
+	if o.DataDir == "" {
+		faults = append(faults, errors.New("the data directory is missing"))
+	}
+	if o.IndexDir == "" {
+		faults = append(faults, errors.New("the index directory is missing"))
+	}
+	if o.Protect && o.Admin == "" {
+		faults = append(faults, errors.New("protecting the default namespace needs an admin password"))
+	}
+	if len(o.Admin) > maxAuth {
+		faults = append(faults, errors.New("the admin password is longer than 128 bytes"))
+	}
+	if o.SegmentSize < 0 {
+		faults = append(faults, errors.New("the segment size is negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// inlineMax is the longest value kept in the index too. Records of metadata nodes such as an epoch are below it.
+const inlineMax = 256
+
+func (o Options) namespaceOptions() zdb.NamespaceOptions {
+	return zdb.NamespaceOptions{
+		SegmentSize: o.SegmentSize,
+		Prewrite:    true, // each acknowledgement is an fsync
+		InlineMax:   inlineMax,
+		Ballast:     max(o.Ballast, 0),
+	}
+}
+
+// engineEpoch is the epoch in the sequences of a server's log. Servers are never taken over by another machine.
+const engineEpoch = 1
+
+func (o Options) engineOptions() zdb.Options {
+	e := zdb.Options{DataDir: o.DataDir, IndexDir: o.IndexDir, Epoch: engineEpoch, Log: o.Log, MaxIndexes: maxIndexes}
+	if o.Engine != nil {
+		o.Engine(&e)
+	}
+	return e
+}
+
+// maxIndexes is how many namespaces have their index open at once.
+const maxIndexes = 32
+
+func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
+
+// A memory bounds what requests in progress take together.
+type memory struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// take asks for n bytes, or gives −n back.
+func (m *memory) take(n int) bool {
+	if now := m.used.Add(int64(n)); n > 0 && now > m.limit {
+		m.used.Add(int64(-n))
+		return false
+	}
+	return true
+}

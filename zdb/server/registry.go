@@ -1,0 +1,112 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The registry says which namespaces exist and how they are set. It is one file of the data directory, replaced as a
+// whole: written aside, synced, renamed, directory synced. A namespace exists when the registry has it; directories
+// alone do not make one, because a namespace without its settings would be one without its password.
+const (
+	registryName    = "namespaces.json"
+	registryVersion = 1
+)
+
+// settings are what NSSET changes.
+type settings struct {
+	Password *passwordHash `json:"password,omitempty"`
+	MaxSize  uint64        `json:"maxsize,omitempty"` // bytes of live payload; 0 is no limit
+	Private  bool          `json:"private,omitempty"` // needs the password even for reading
+	Worm     bool          `json:"worm,omitempty"`
+	Locked   bool          `json:"locked,omitempty"` // no writes
+	Frozen   bool          `json:"frozen,omitempty"` // no writes and no reads
+	// Removing marks a namespace whose removal has begun and goes on at the next start.
+	Removing bool `json:"removing,omitempty"`
+}
+
+type registryFile struct {
+	Version    int                  `json:"version"`
+	Namespaces map[string]*settings `json:"namespaces"`
+}
+
+// loadRegistry reads the file; found is false when there is none.
+func loadRegistry(dir string) (all map[string]*settings, found bool, err error) {
+	path := filepath.Join(dir, registryName)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[string]*settings{}, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read the list of namespaces: %w", err)
+	}
+	all, err = decodeRegistry(raw)
+	if err != nil {
+		return nil, true, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return all, true, nil
+}
+
+func decodeRegistry(raw []byte) (map[string]*settings, error) {
+	var f registryFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, err
+	}
+	if f.Version != registryVersion {
+		return nil, fmt.Errorf("version %d is not known to this server", f.Version)
+	}
+	if f.Namespaces == nil {
+		return nil, errors.New("no namespaces in it")
+	}
+	for name, s := range f.Namespaces {
+		if s == nil {
+			return nil, fmt.Errorf("namespace %q: no settings", name)
+		}
+		if s.Password != nil {
+			if err := s.Password.validate(); err != nil {
+				return nil, fmt.Errorf("namespace %q: %w", name, err)
+			}
+		}
+	}
+	return f.Namespaces, nil
+}
+
+// saveRegistry makes the list durable.
+func saveRegistry(dir string, all map[string]*settings) error {
+	raw, err := json.MarshalIndent(registryFile{registryVersion, all}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(dir, registryName), append(raw, '\n')); err != nil {
+		return fmt.Errorf("save the list of namespaces: %w", err)
+	}
+	return nil
+}
+
+// replaceFile writes a file aside, syncs it, renames it into place and syncs the directory.
+func replaceFile(path string, content []byte) (err error) {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

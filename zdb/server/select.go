@@ -1,0 +1,153 @@
+package server
+
+import (
+	"crypto/subtle"
+	"strings"
+	"time"
+)
+
+const (
+	maxName     = 128
+	maxPassword = 255
+	maxAuth     = 128
+	hashHex     = 40
+	// maxFailures is how many wrong passwords end a connection; each makes it wait before the next answer.
+	maxFailures  = 10
+	failureDelay = 50 * time.Millisecond
+)
+
+// cmdSelect is SELECT name [password] and SELECT name SECURE hash. A failure leaves the session where it was.
+func cmdSelect(s *session, args [][]byte) {
+	name := args[1]
+	if len(name) > maxName {
+		s.fail(errNamespaceLong)
+		return
+	}
+	n := s.srv.lookup(string(name))
+	if n == nil {
+		s.fail(errNoNamespace)
+		return
+	}
+	set := n.set.Load()
+	switch {
+	case set.Password == nil:
+		s.enter(n, true)
+	case len(args) == 2 && !set.Private:
+		s.enter(n, false)
+	case len(args) == 2:
+		s.fail(errPrivate)
+	case len(args) == 3:
+		if len(args[2]) > maxPassword {
+			s.fail(errPasswordLong)
+		} else if !n.verify(string(args[2])) {
+			s.deny()
+		} else {
+			s.enter(n, true)
+		}
+	case len(args) == 4:
+		s.selectSecure(n, args)
+	default:
+		s.fail(errTooManyArgs)
+	}
+}
+
+func (s *session) selectSecure(n *namespace, args [][]byte) {
+	if !strings.EqualFold(string(args[2]), "SECURE") {
+		s.fail(errOnlySecure)
+		return
+	}
+	known := n.known.Load()
+	if s.nonce != "" && known == nil {
+		// Only a hash of the password is kept over restarts, and the challenge cannot be checked against that.
+		s.fail(errSecureNotKnown)
+		return
+	}
+	if s.challenged(args[3], func() string { return *known }) {
+		s.enter(n, true)
+	}
+}
+
+// challenged checks a response to the challenge of this session, which it uses up. On failure it has answered.
+func (s *session) challenged(response []byte, password func() string) bool {
+	if s.nonce == "" {
+		s.fail(errNoChallenge)
+		return false
+	}
+	if len(response) != hashHex {
+		s.fail(errHashLength)
+		return false
+	}
+	want := challengeResponse(s.nonce, password())
+	s.nonce = ""
+	if subtle.ConstantTimeCompare([]byte(want), response) != 1 {
+		s.deny()
+		return false
+	}
+	return true
+}
+
+func (s *session) enter(n *namespace, writable bool) {
+	// Promises of one chunk are all of one namespace. A connection that broke shows at the next flush.
+	if s.out.cur.seq != 0 && s.flush() != nil {
+		s.hangUp = true
+		return
+	}
+	s.ns, s.writable = n, writable
+	s.ok()
+}
+
+// deny answers a wrong password, later each time. Only this connection waits.
+func (s *session) deny() {
+	s.failures++
+	if s.flush() != nil { // what was answered before does not wait with it
+		s.hangUp = true
+		return
+	}
+	select {
+	case <-time.After(time.Duration(s.failures) * failureDelay):
+	case <-s.srv.ctx.Done():
+	}
+	if s.failures >= maxFailures {
+		s.fail(errGuesses)
+		s.hangUp = true
+		return
+	}
+	s.fail(errDenied)
+}
+
+// cmdAuth is AUTH password, AUTH SECURE CHALLENGE and AUTH SECURE hash.
+func cmdAuth(s *session, args [][]byte) {
+	admin := string(s.srv.o.Admin)
+	switch {
+	case len(args) == 2:
+		switch {
+		case admin == "":
+			s.fail(errAuthDisabled)
+		case len(args[1]) == 0:
+			s.fail(errEmptyArgument)
+		case len(args[1]) > maxAuth:
+			s.fail(errPasswordLong)
+		case !samePassword(admin, string(args[1])):
+			s.deny()
+		default:
+			s.admin = true
+			s.ok()
+		}
+	case len(args) != 3:
+		s.fail(errArity)
+	case len(args[1]) == 0 || len(args[2]) == 0:
+		s.fail(errEmptyArgument)
+	case !strings.EqualFold(string(args[1]), "SECURE"):
+		s.fail(errOnlySecure)
+	case strings.EqualFold(string(args[2]), "CHALLENGE"):
+		s.nonce = newNonce()
+		s.simple(s.nonce)
+	case admin == "":
+		s.fail(errAuthDisabled)
+	default:
+		if s.challenged(args[2], func() string { return admin }) {
+			s.admin = true
+			s.ok()
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"qsfs/zdb"
+	"qsfs/zdb/resp"
+)
+
+var (
+	errHangUp   = errors.New("session ends")
+	errDraining = errors.New("server is stopping")
+)
+
+// A session is one connection. Its goroutine reads, executes and answers commands one after the other; only the fsyncs
+// of acknowledged writes are waited for elsewhere, in the outbox.
+type session struct {
+	srv *Server
+	nc  net.Conn
+	rd  *resp.Reader
+	out *outbox
+
+	ns       *namespace
+	admin    bool
+	writable bool
+	nonce    string // of the last challenge; used once
+	failures int    // wrong passwords
+	hangUp   bool   // close when the input is drained
+	timed    bool   // a read deadline is set
+
+	batch    *zdb.Batch // reused by writes
+	commands int64      // executed and not yet published
+	read     uint64     // bytes published
+}
+
+func newSession(srv *Server, nc net.Conn) *session {
+	s := &session{srv: srv, nc: nc, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
+	s.admin = srv.o.Admin == ""
+	s.writable = s.ns.set.Load().Password == nil
+	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Grow: srv.memory.take}, resp.Limits{})
+	s.out = newOutbox(srv.ctx, nc, srv.o.WriteTimeout, srv.o.MaxOutput, func(n int) { srv.stats.bytesOut.Add(int64(n)) })
+	return s
+}
+
+// serve runs the session to its end.
+func (s *session) serve() {
+	defer s.rd.Close()
+	err := s.loop()
+	var pe *resp.ProtocolError
+	if errors.As(err, &pe) {
+		s.out.cur.buf = resp.AppendError(s.out.cur.buf, pe.Text)
+	}
+	s.publish()
+	if s.out.close() == nil && pe != nil {
+		linger(s.nc)
+	}
+	s.nc.Close()
+}
+
+func (s *session) loop() error {
+	for {
+		args, err := s.rd.ReadCommand()
+		if err != nil {
+			return err
+		}
+		s.execute(args)
+		if len(s.out.cur.buf) >= flushBytes {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// beforeRead runs when all commands that have arrived are answered and the session is about to wait for more.
+func (s *session) beforeRead(partial bool) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	if s.hangUp {
+		return errHangUp
+	}
+	if partial || s.timed { // an idle connection may stay for ever, half a request may not
+		var deadline time.Time
+		if partial {
+			deadline = time.Now().Add(s.srv.o.RequestTimeout)
+		}
+		s.timed = partial
+		if err := s.nc.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if s.srv.draining.Load() { // after the deadline was set: draining sets one too
+		return errDraining
+	}
+	return nil
+}
+
+// flush publishes the counters first, so that a client which has its reply finds it counted.
+func (s *session) flush() error {
+	s.publish()
+	return s.out.flush()
+}
+
+func (s *session) publish() {
+	st := &s.srv.stats
+	if s.commands > 0 {
+		st.commands.Add(s.commands)
+		s.commands = 0
+	}
+	if n := s.rd.BytesRead(); n != s.read {
+		st.bytesIn.Add(int64(n - s.read))
+		s.read = n
+	}
+}
+
+// linger lets the peer read a last error before the connection is reset for what it still sends.
+func linger(nc net.Conn) {
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		if half.CloseWrite() != nil {
+			return
+		}
+	}
+	if nc.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		io.Copy(io.Discard, io.LimitReader(nc, lingerBytes))
+	}
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+)
+
+// isTimeout tells a deadline from a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// The reply helpers append to the current chunk.
+
+func (s *session) fail(text string) { s.out.cur.buf = resp.AppendError(s.out.cur.buf, text) }
+
+func (s *session) simple(text string) { s.out.cur.buf = resp.AppendSimple(s.out.cur.buf, text) }
+
+func (s *session) ok() { s.simple("OK") }
+
+func (s *session) integer(n int64) { s.out.cur.buf = resp.AppendInt(s.out.cur.buf, n) }
+
+func (s *session) array(n int) { s.out.cur.buf = resp.AppendArray(s.out.cur.buf, n) }
+
+func (s *session) bulk(p []byte) { s.out.cur.buf = resp.AppendBulk(s.out.cur.buf, p) }
+
+func (s *session) text(p string) { s.out.cur.buf = resp.AppendBulkString(s.out.cur.buf, p) }
+
+func (s *session) null() { s.out.cur.buf = resp.AppendNil(s.out.cur.buf) }
+
+// promise says that the reply which began at from holds only once ns is durable up to seq; see outbox. With sync none
+// nothing is promised.
+func (s *session) promise(from int, seq zdb.Seq, failed string) {
+	if s.srv.o.NoSync || uint64(seq) <= s.ns.durable.Load() {
+		return
+	}
+	s.out.promise(from, s.ns, seq, failed)
+}
+
+// mark is where the next reply will begin.
+func (s *session) mark() int { return len(s.out.cur.buf) }
