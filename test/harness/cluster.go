@@ -18,12 +18,14 @@ type Options struct {
 	Nodes    int      // 6 when 0
 	Groups   int      // 3 when 0; node i is in group i / (Nodes / Groups)
 	Policy   Policy
-	Proxies  bool              // put a Proxy in front of each node
-	Settings map[string]string // keys of [qsfs] with their TOML values, over the ones of quickSettings
-	NodeDir  func(i int) string
-	State    string // state directory of the first front machine
-	Mount    string // its mount point
-	Key      string // key file; made when it is not there
+	Proxies  bool               // put a Proxy in front of each node
+	Settings map[string]string  // keys of [qsfs] with their TOML values, over the ones of quickSettings
+	Plain    bool               // the programs' own defaults instead of quickSettings
+	NodeDir  func(i int) string // where node i keeps its data
+	Address  func(i int) string // where node i listens; a free port when nil
+	State    string             // state directory of the first front machine
+	Mount    string             // its mount point
+	Key      string             // key file; made when it is not there
 }
 
 // quickSettings make everything happen within a test's patience: small segments, short intervals.
@@ -72,17 +74,23 @@ func New(t TB, o Options) *Cluster {
 		o.NodeDir = func(i int) string { return filepath.Join(o.Dir, "nodes", fmt.Sprint(i)) }
 	}
 	c := &Cluster{
-		dir: o.Dir, programs: o.Programs, policy: o.Policy, settings: maps.Clone(quickSettings), t: t,
+		dir: o.Dir, programs: o.Programs, policy: o.Policy, settings: make(map[string]string), t: t,
 		Crash: CrashLog{path: filepath.Join(o.Dir, "crash.log")},
 	}
+	if !o.Plain {
+		maps.Copy(c.settings, quickSettings)
+	}
 	maps.Copy(c.settings, o.Settings)
+	if o.Address == nil {
+		o.Address = func(int) string { return FreeAddress(t) }
+	}
 	if err := os.MkdirAll(c.logs(), 0o700); err != nil {
 		t.Fatalf("make log directory: %v", err)
 	}
 	perGroup := max(1, o.Nodes/o.Groups)
 	for i := range o.Nodes {
 		group := string(rune('a' + min(i/perGroup, o.Groups-1)))
-		c.Nodes = append(c.Nodes, newNode(t, c.programs, c.logs(), o.NodeDir(i), i, group, o.Proxies))
+		c.Nodes = append(c.Nodes, c.newNode(o, i, group))
 	}
 	c.key = o.Key
 	if c.key == "" {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -240,10 +239,17 @@ func (f *Front) WaitSafe(limit time.Duration) *client.Status {
 	})
 }
 
-// Ship makes everything written so far stable and dispersed, and waits for it.
+// Ship makes everything written so far stable and covered by a cut, and waits for it.
 func (f *Front) Ship(limit time.Duration) {
 	f.t.Helper()
 	f.MustCommand(limit, "zdbfs", "sync", "--remote")
+}
+
+// Seal is Ship that first closes the active segments, so that all data can be evicted, and waits until all is at full strength.
+func (f *Front) Seal(limit time.Duration) {
+	f.t.Helper()
+	f.MustCommand(limit, "zdbfs", "sync", "--remote", "--seal")
+	f.WaitSafe(limit)
 }
 
 // EvictAll asks the daemon to drop every sealed data segment and fails when one is left.
@@ -254,36 +260,6 @@ func (f *Front) EvictAll(limit time.Duration) {
 	if left := f.SealedDataSegments(); len(left) > 0 {
 		f.t.Fatalf("after evict --all these sealed segments are still local: %v", left)
 	}
-}
-
-// SealedDataSegments lists the sealed segments of zdbfs-data whose content is local.
-func (f *Front) SealedDataSegments() []string {
-	var local []string
-	indexes, _ := filepath.Glob(filepath.Join(f.State, "index", client.NamespaceData, "i*"))
-	for _, index := range indexes {
-		number := strings.TrimPrefix(filepath.Base(index), "i")
-		path := filepath.Join(f.State, "data", client.NamespaceData, "d"+number)
-		if _, err := os.Stat(path); err == nil {
-			local = append(local, path)
-		}
-	}
-	return local
-}
-
-// StateBytes is how much of the disk the state directory uses.
-func (f *Front) StateBytes() int64 { return DiskUsage(f.State) }
-
-// DiskUsage sums the blocks of all files below dir.
-func DiskUsage(dir string) int64 {
-	var sum int64
-	_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err == nil && unix.Lstat(path, &st) == nil {
-			sum += st.Blocks * 512
-		}
-		return nil
-	})
-	return sum
 }
 
 // DropCaches makes the kernel forget clean pages, dentries and inodes.

@@ -29,18 +29,25 @@ type Node struct {
 }
 
 // newNode prepares a node; its directory may hold the state of an earlier run.
-func newNode(t TB, programs Programs, logs, dir string, index int, group string, proxied bool) *Node {
+func (c *Cluster) newNode(o Options, index int, group string) *Node {
+	t, dir := c.t, o.NodeDir(index)
 	n := &Node{
-		Index: index, Group: group, Dir: dir, Address: FreeAddress(t),
+		Index: index, Group: group, Dir: dir, Address: o.Address(index),
 		Password: fmt.Sprintf("node-%d-password", index), admin: fmt.Sprintf("node-%d-admin", index), t: t,
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatalf("make node directory: %v", err)
 	}
-	n.Process = NewProcess(t, logs, fmt.Sprintf("node%d", index), programs.Path("zdb"), "serve",
+	args := []string{
+		c.programs.Path("zdb"), "serve",
 		"--listen", n.Address, "--data", filepath.Join(dir, "data"), "--index", filepath.Join(dir, "index"),
-		"--mode", "user", "--admin", n.admin, "--sync=always")
-	if proxied {
+		"--mode", "user", "--admin", n.admin, "--sync=always",
+	}
+	if !o.Plain {
+		args = append(args, "--segment-size", "2MiB", "--ballast", "0")
+	}
+	n.Process = NewProcess(t, c.logs(), fmt.Sprintf("node%d", index), args...)
+	if o.Proxies {
 		n.Proxy = NewProxy(t, n.Address)
 	}
 	return n
@@ -117,7 +124,13 @@ func (n *Node) WipeMeta() {
 }
 
 // Keys is the number of keys in the data namespace.
-func (n *Node) Keys() int64 {
+func (n *Node) Keys() int64 { n.t.Helper(); return n.info("entries") }
+
+// DataBytes is the size of all values in the data namespace.
+func (n *Node) DataBytes() int64 { n.t.Helper(); return n.info("data_size_bytes") }
+
+// info gives a number that the node tells about its data namespace.
+func (n *Node) info(field string) int64 {
 	n.t.Helper()
 	c, err := dialRESP(n.Address)
 	if err != nil {
@@ -128,7 +141,7 @@ func (n *Node) Keys() int64 {
 	if err != nil {
 		n.t.Fatalf("%s: NSINFO: %v", n.Name, err)
 	}
-	return fields(info)["entries"]
+	return fields(info)[field]
 }
 
 // Traffic is what a node has served since its start, from its own counters.

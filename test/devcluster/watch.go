@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"qsfs/test/harness"
+	"qsfs/zstor/client"
+)
+
+// watch shows the status until Ctrl-C, and starts daemons again that have died, as systemd would.
+func watch(p *harness.Program, c *harness.Cluster) {
+	live := term.IsTerminal(int(os.Stdout.Fd()))
+	every := 10 * time.Second
+	if live {
+		every = time.Second
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	shown := 0
+	for {
+		revive(c.Front)
+		lines := picture(c)
+		if live && shown > 0 {
+			fmt.Printf("\x1b[%dA\x1b[J", shown)
+		}
+		fmt.Println(strings.Join(lines, "\n"))
+		shown = len(lines)
+		select {
+		case <-p.Context().Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// revive starts a daemon that has ended. Nodes stay down: losing some is what one may want to see.
+func revive(f *harness.Front) {
+	if !f.Zstor.Alive() {
+		fmt.Printf("zstor has ended (exit code %d); starting it again\n", f.Zstor.ExitCode())
+		f.UpZstor()
+	}
+	if !f.Zdbfs.Alive() {
+		fmt.Printf("zdbfs has ended (exit code %d); mounting again\n", f.Zdbfs.ExitCode())
+		f.Mount()
+	}
+}
+
+// picture is the status in a few lines.
+func picture(c *harness.Cluster) []string {
+	s, err := c.Front.TryStatus()
+	if err != nil {
+		return []string{"zstor does not answer: " + err.Error()}
+	}
+	files, used := contents(c.Front.Mountpoint)
+	return []string{
+		fmt.Sprintf("%s  %s", time.Now().Format("15:04:05"), s.Headline),
+		fmt.Sprintf("  files       %d, %s", files, size(used)),
+		fmt.Sprintf("  dispersed   %s in %d objects at full strength, %d with fewer shards", size(s.Objects.Bytes), s.Objects.Full, s.Objects.Degraded+s.Objects.Fallback),
+		"  at risk     " + atRisk(s.Pending),
+		"  nodes       " + health(s),
+	}
+}
+
+func atRisk(p client.PendingStatus) string {
+	if p.Bytes == 0 && p.Segments == 0 {
+		return "nothing"
+	}
+	text := fmt.Sprintf("%s only on this machine", size(p.Bytes))
+	if p.Age > 0 {
+		text += fmt.Sprintf(", the oldest for %v", p.Age.Round(time.Second))
+	}
+	if p.ETA > 0 {
+		text += fmt.Sprintf(", gone in about %v", p.ETA.Round(time.Second))
+	}
+	if p.Problem != "" {
+		text += " (" + p.Problem + ")"
+	}
+	return text
+}
+
+// health names each group with its nodes, up or down.
+func health(s *client.Status) string {
+	var parts []string
+	for _, g := range s.Groups {
+		parts = append(parts, fmt.Sprintf("%s %d/%d up", g.Name, g.Up, g.All))
+	}
+	return strings.Join(parts, "   ") + fmt.Sprintf("   %d more may be lost", s.SurvivableNodes)
+}
+
+// contents asks the mount how much is in it.
+func contents(mount string) (files uint64, used int64) {
+	var st unix.Statfs_t
+	if unix.Statfs(mount, &st) != nil {
+		return 0, 0
+	}
+	return st.Files - st.Ffree, int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+}
+
+func size(n int64) string {
+	switch {
+	case n < 1e6:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1e9:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+}

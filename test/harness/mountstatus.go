@@ -1,0 +1,54 @@
+package harness
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// MountStatus is the part of `zdbfs status --json` that tests and demonstrations look at.
+type MountStatus struct {
+	Safe   bool     `json:"safe"`
+	Word   string   `json:"word"`
+	Answer string   `json:"answer"`
+	Advice []string `json:"advice"`
+	AtRisk struct {
+		Bytes int64         `json:"bytes"`
+		Age   time.Duration `json:"age"`
+		ETA   time.Duration `json:"eta"`
+	} `json:"at_risk"`
+	Mount struct {
+		Running  bool   `json:"running"`
+		Verdict  string `json:"verdict"`
+		ReadOnly bool   `json:"read_only"`
+		Reason   string `json:"reason"`
+		Files    int64  `json:"files"`
+	} `json:"mount"`
+	Cache struct {
+		Budget      int64  `json:"budget"`
+		Used        int64  `json:"used"`
+		Undispersed int64  `json:"undispersed"`
+		Segments    int    `json:"segments"`
+		LocalSealed int    `json:"local_sealed"`
+		Evicted     int    `json:"evicted"`
+		Full        bool   `json:"full"`
+		Throttled   bool   `json:"throttled"`
+		Problem     string `json:"problem"`
+	} `json:"cache"`
+}
+
+// exitUnsafe is the code of a status that works and tells bad news.
+const exitUnsafe = 10
+
+// MountStatus asks `zdbfs status --json`.
+func (f *Front) MountStatus() MountStatus {
+	f.t.Helper()
+	r := f.Command(30*time.Second, "zdbfs", "status", "--json")
+	if r.Code != 0 && r.Code != exitUnsafe {
+		f.t.Fatalf("zdbfs status: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	var s MountStatus
+	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
+		f.t.Fatalf("zdbfs status --json: %v\n%s", err, r.Stdout)
+	}
+	return s
+}
