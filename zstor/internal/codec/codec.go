@@ -9,6 +9,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/reedsolomon"
+	"github.com/zeebo/blake3"
 
 	"qsfs/zstor/internal/keys"
 )
@@ -107,7 +108,7 @@ func (c *Codec) Open(p Params) (*Decoder, error) {
 		d.prefixes[i] = shardPrefix(nameKey, p.Object, p.Generation, i)
 	}
 	d.pool.New = func() any {
-		return &hashers{mac: macKey.Hash(), header: headerKey.Hash(), data: dataKey.Hash()}
+		return &hashers{mac: macKey.Hash(), header: headerKey.Hash(), data: dataKey.Hash(), aont: blake3.NewDeriveKey(contextAONT)}
 	}
 	return d, nil
 }

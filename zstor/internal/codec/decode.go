@@ -142,7 +142,7 @@ func (d *Decoder) DecodeStripe(stripe uint32, shards []*Shard) ([]byte, error) {
 			}
 		}
 	}
-	h := dispersalHash(digests)
+	h := hs.dispersalHash(digests)
 	key := hs.mask(&from[0].masked, d.p.Object, d.p.Generation, stripe, &h)
 	aead, nonce, ad := stripeCipher(&key, d.p.Object, d.p.Generation, stripe, d.p.K, d.p.N)
 	body, err := aead.Open(work.b[:0], nonce, work.b, ad)

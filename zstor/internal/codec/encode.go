@@ -65,7 +65,7 @@ func (e *Encoder) EncodeStripe(stripe uint32, end End, plaintext []byte) (*Packa
 	for i := range digests {
 		digests[i] = hs.digest(&pkg.Names[i], payloads[i])
 	}
-	h := dispersalHash(digests[:e.p.K])
+	h := hs.dispersalHash(digests[:e.p.K])
 	header := Header{
 		Object: e.p.Object, Generation: e.p.Generation, K: e.p.K, N: e.p.N,
 		Stripe: stripe, End: end, Length: len(plaintext), KeyEpoch: e.p.KeyEpoch, Writer: e.p.Writer,

@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"qsfs/zstor/internal/keys"
 )
 
@@ -42,12 +40,12 @@ func (hs *hashers) stripeKey(gen Generation, stripe uint32, f *freshness) keys.S
 }
 
 // dispersalHash is h: over the digests of all k data slices.
-func dispersalHash(digests []keys.Secret) (h keys.Secret) {
-	hasher := blake3.NewDeriveKey(contextAONT)
+func (hs *hashers) dispersalHash(digests []keys.Secret) (h keys.Secret) {
+	hs.aont.Reset()
 	for i := range digests {
-		_, _ = hasher.Write(digests[i][:])
+		_, _ = hs.aont.Write(digests[i][:])
 	}
-	hasher.Sum(h[:0])
+	hs.aont.Sum(h[:0])
 	return h
 }
 

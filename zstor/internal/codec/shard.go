@@ -44,8 +44,8 @@ type Shard struct {
 }
 
 // hashers are keyed with the fixed keys of one key epoch; resetting one is far
-// cheaper than making it.
-type hashers struct{ mac, header, data *blake3.Hasher }
+// cheaper than making it. Not for concurrent use.
+type hashers struct{ mac, header, data, aont *blake3.Hasher }
 
 func sum(h *blake3.Hasher, parts ...[]byte) (out keys.Secret) {
 	h.Reset()
