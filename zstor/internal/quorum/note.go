@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
+	"qsfs/zstor/internal/note"
 	"qsfs/zstor/internal/record"
 )
 
@@ -157,34 +157,10 @@ func (f NoteFile) Save(n Note) (err error) {
 	if err != nil {
 		return fmt.Errorf("encode owner note: %w", err)
 	}
-	if err := writeDurably(string(f), append(b, '\n')); err != nil {
+	if err := note.Replace(string(f), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write owner note: %w", err)
 	}
 	return nil
-}
-
-func writeDurably(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	t, err := os.CreateTemp(dir, filepath.Base(path)+".tmp*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name()) // gone after the rename
-	_, err = t.Write(b)
-	if err == nil {
-		err = t.Sync()
-	}
-	if err := errors.Join(err, t.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(t.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (n Note) clone() Note {

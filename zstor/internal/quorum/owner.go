@@ -89,7 +89,7 @@ func (s *Set) TakeOver(ctx context.Context) (Outcome, error) {
 	}
 	s.disown()
 	own := note.Own()
-	f, err := s.newest(ctx, record.KindCut, record.CutObject, record.Owner{}, nil)
+	f, err := s.find(ctx, record.KindCut, record.CutObject, record.Owner{}, nil)
 	if err == nil {
 		if cut, err := s.sealer.DecodeCut(f.KeyEpoch, f.Body); err != nil {
 			return Outcome{}, err
@@ -115,7 +115,7 @@ func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, instead *Not
 	var early Found
 	var earlyErr error
 	if !s.keeps(ruleClaimFirst) {
-		early, earlyErr = s.newest(ctx, record.KindCut, record.CutObject, record.Owner{}, nil)
+		early, earlyErr = s.find(ctx, record.KindCut, record.CutObject, record.Owner{}, nil)
 	}
 	owner, err := s.claim(ctx)
 	if err != nil {
@@ -125,7 +125,8 @@ func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, instead *Not
 	if err != nil {
 		return Outcome{}, err
 	}
-	f, err := s.newest(ctx, record.KindCut, record.CutObject, owner, value)
+	// No write-back: to publish the cut again does the same, and more.
+	f, err := s.find(ctx, record.KindCut, record.CutObject, owner, value)
 	if !s.keeps(ruleClaimFirst) {
 		f, err = early, earlyErr
 	}

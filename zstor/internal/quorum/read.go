@@ -29,7 +29,21 @@ func (s *Set) Newest(ctx context.Context, kind record.Kind, object string) (Foun
 }
 
 func (s *Set) newest(ctx context.Context, kind record.Kind, object string, mine record.Owner, value []byte) (Found, error) {
-	what := fmt.Sprintf("read %v", kind)
+	f, err := s.find(ctx, kind, object, mine, value)
+	if f.Version.IsZero() || f.Settled || !s.keeps(ruleWriteBack) {
+		f.Settled = f.Settled || !s.keeps(ruleWriteBack)
+		return f, err
+	}
+	if back := s.send(ctx, "write back "+kind.String(), f.Name[:], f.Sealed, mine, value); errors.Is(back, ErrFenced) {
+		return f, back
+	} else if back == nil {
+		f.Settled = true
+	}
+	return f, err
+}
+
+// find is Newest without the write-back.
+func (s *Set) find(ctx context.Context, kind record.Kind, object string, mine record.Owner, value []byte) (Found, error) {
 	need := s.r
 	if !s.keeps(ruleReadQuorum) {
 		need = 1
@@ -38,33 +52,25 @@ func (s *Set) newest(ctx context.Context, kind record.Kind, object string, mine 
 		return s.newestOn(ctx, i, kind, object, mine, value)
 	})
 	if len(ok) < need {
-		return Found{}, quorumError(what, len(ok), need, bad)
+		return Found{}, quorumError(fmt.Sprintf("read %v", kind), len(ok), need, bad)
 	}
-	var best *Found
-	for _, a := range ok {
-		if a.v != nil && (best == nil || record.Newer(a.v.KeyEpoch, a.v.Version, best.KeyEpoch, best.Version)) {
-			best = a.v
-		}
-	}
-	if best == nil {
-		return Found{Answered: len(ok), Of: len(s.nodes), Settled: true}, fmt.Errorf("%w: %v %q", ErrNotFound, kind, object)
-	}
-	f := *best
-	f.Answered, f.Of = len(ok), len(s.nodes)
+	f := Found{Answered: len(ok), Of: len(s.nodes), Settled: true}
 	have := 0
 	for _, a := range ok {
-		if a.v != nil && a.v.Name == f.Name {
+		if a.v == nil {
+			continue
+		}
+		if a.v.Name == f.Name {
 			have++
+		} else if f.Version.IsZero() || record.Newer(a.v.KeyEpoch, a.v.Version, f.KeyEpoch, f.Version) {
+			f.Record, f.Name, f.Sealed = a.v.Record, a.v.Name, a.v.Sealed
+			have = 1
 		}
 	}
-	f.Settled = have >= s.w || !s.keeps(ruleWriteBack)
-	if !f.Settled {
-		err := s.send(ctx, "write back "+kind.String(), f.Name[:], f.Sealed, mine, value)
-		if errors.Is(err, ErrFenced) {
-			return f, err
-		}
-		f.Settled = err == nil
+	if f.Version.IsZero() {
+		return f, fmt.Errorf("%w: %v %q", ErrNotFound, kind, object)
 	}
+	f.Settled = have >= s.w
 	if f.Tombstone {
 		return f, fmt.Errorf("%w: %v %q was deleted", ErrNotFound, kind, object)
 	}

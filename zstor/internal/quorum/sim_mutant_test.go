@@ -1,0 +1,53 @@
+package quorum
+
+import "testing"
+
+// ruleNames are for people.
+var ruleNames = [ruleCount]string{
+	ruleQuorumsOverlap:     "W + R > m",
+	ruleGroupMayFail:       "m − m_g ≥ max(W, R)",
+	ruleReadQuorum:         "a read needs R answers",
+	ruleWriteQuorum:        "an acknowledgement needs W answers",
+	ruleCompleteMark:       "a node counts only with its complete mark",
+	ruleMarkIncarnation:    "the mark names the incarnation",
+	ruleMarkNotByClaim:     "a claim never writes the mark",
+	ruleMarkLast:           "a rebuild writes the mark last",
+	ruleRebuildByOwner:     "only the owner rebuilds",
+	ruleRebuildReadsQuorum: "a rebuild reads R others",
+	ruleRebuildForgets:     "a rebuild forgets what was counted",
+	ruleRebuildRaises:      "a rebuild raises the epoch key first",
+	ruleWriteBack:          "a reader writes back",
+	ruleBadAnswer:          "a damaged record is a bad answer",
+	ruleTombstoneStays:     "a tombstone stays until all have it",
+	ruleCountersReserved:   "counters are reserved durably",
+	ruleClaimFirst:         "claim, then read",
+	ruleRepublish:          "the first act publishes the cut again",
+	ruleFencedReadsAnew:    "a fenced recovery reads anew",
+	ruleTakeOverCompares:   "a takeover compares the newest cut",
+	ruleTakeOverRereads:    "a takeover compares after its claim",
+	ruleOnlyRises:          "the epoch key only rises",
+	ruleRandomID:           "the id is random",
+	ruleTryHigher:          "a lost claim tries one higher",
+	ruleClaimQuorum:        "an owner reads its id from max(W, R) nodes",
+	ruleReadShowsOwn:       "a read counts only nodes that show the id",
+	ruleWriteShowsOwn:      "a write counts only nodes that show the id",
+	ruleStateAfterPut:      "the id is asked for after the record was sent",
+}
+
+// TestEachRuleIsNeeded leaves out one rule at a time: the same simulation must find the loss.
+func TestEachRuleIsNeeded(t *testing.T) {
+	sealer := testSealer(t)
+	const most = 20_000
+	for r := noRule + 1; r < ruleCount; r++ {
+		t.Run(ruleNames[r], func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(most) {
+				if fault, _ := simulate(t, seed, r, sealer, false); fault != "" {
+					t.Logf("schedule %d: %s", seed, fault)
+					return
+				}
+			}
+			t.Errorf("%d schedules without %q found nothing", most, ruleNames[r])
+		})
+	}
+}
