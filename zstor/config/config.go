@@ -110,6 +110,9 @@ type QSFS struct {
 	State   string // state directory of the front machine
 	Mount   string // mount point
 	KeyFile string // path, or credential:NAME for a systemd credential
+	// KeyCheck is the check value of a key of this filesystem, hex: a wrong key
+	// file is known before anything else. Empty: not checked here.
+	KeyCheck string
 
 	Sync            string        // SyncLocal or SyncRemote
 	SyncInterval    time.Duration // how often the tail is shipped

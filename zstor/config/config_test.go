@@ -109,6 +109,7 @@ func TestRefused(t *testing.T) {
 		"volatile meta":     {swap("[[meta.config.backends]]\naddress = \"127.0.0.1:9905\"", "[[meta.config.backends]]\ndurable = \"never\"\naddress = \"127.0.0.1:9905\""), "cannot hold records"},
 		"state under mount": {six() + "[qsfs]\nstate = \"/mnt/qsfs/state\"\n", "lies under the mount point"},
 		"key path":          {six() + "[qsfs]\nkey_file = \"key\"\n", "neither an absolute path"},
+		"key check":         {six() + "[qsfs]\nkey_check = \"12\"\n", "16 hex digits"},
 		"slice":             {six() + "[qsfs]\nslice = \"8MiB\"\n", "a shard with its header"},
 		"ack floor":         {six() + "[qsfs]\nack_floor = 4\n", "not between"},
 		"age":               {six() + "[qsfs]\nmax_unshipped_age = \"2s\"\n", "always be slowed"},
@@ -186,6 +187,14 @@ func TestKeys(t *testing.T) {
 	}
 	if epoch, check, err := c.CheckKey(); err != nil || epoch != 1 || check != want {
 		t.Errorf("CheckKey = %d %s %v, want 1 %s", epoch, check, err, want)
+	}
+	c.QSFS.KeyCheck = strings.ToUpper(want)
+	if _, _, err := c.CheckKey(); err != nil {
+		t.Errorf("right key_check: %v", err)
+	}
+	c.QSFS.KeyCheck = "0011223344556677"
+	if _, _, err := c.CheckKey(); !errors.Is(err, ErrKeyWrong) || !errors.Is(err, ErrKey) {
+		t.Errorf("another key_check: %v", err)
 	}
 	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"qsfs/zstor/internal/keys"
 )
@@ -19,8 +20,30 @@ var (
 )
 
 // Keys loads the key ring that the configuration names: from the key file, a
-// credential, or a passphrase.
+// credential, or a passphrase. A ring that does not hold the key of key_check is
+// ErrKeyWrong.
 func (c *Config) Keys() (*keys.Ring, error) {
+	ring, err := c.loadKeys()
+	if err != nil || c.QSFS.KeyCheck == "" {
+		return ring, err
+	}
+	for _, e := range ring.Epochs() {
+		if check, err := ring.Check(e); err == nil && check.String() == strings.ToLower(c.QSFS.KeyCheck) {
+			return ring, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s holds another key than the one whose check value stands as key_check in %s (%s); look for the right key file or the recovery kit",
+		keys.ErrWrong, c.keySource(), c.File, c.QSFS.KeyCheck)
+}
+
+func (c *Config) keySource() string {
+	if len(c.QSFS.Argon2id) > 0 {
+		return c.QSFS.PassphraseFile
+	}
+	return c.QSFS.KeyFile
+}
+
+func (c *Config) loadKeys() (*keys.Ring, error) {
 	if len(c.QSFS.Argon2id) == 0 {
 		return keys.Load(c.QSFS.KeyFile)
 	}

@@ -191,6 +191,7 @@ func (q *QSFS) bind(t *table) {
 	t.str("state", &q.State)
 	t.str("mount", &q.Mount)
 	t.str("key_file", &q.KeyFile)
+	t.str("key_check", &q.KeyCheck)
 	t.str("passphrase_file", &q.PassphraseFile)
 	t.choice("sync", &q.Sync, SyncLocal, SyncRemote)
 	t.duration("sync_interval", &q.SyncInterval)

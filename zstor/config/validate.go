@@ -308,6 +308,9 @@ func (c *Config) checkKeys(b *binder) {
 			b.fault(key, "%q is neither an absolute path nor credential:NAME", value)
 		}
 	}
+	if d, err := hex.DecodeString(q.KeyCheck); err != nil || len(d) != 0 && len(d) != 8 {
+		b.fault("qsfs.key_check", "must be a key-check value, 16 hex digits")
+	}
 	if len(q.Argon2id) == 0 {
 		checkKeyPath("qsfs.key_file", q.KeyFile)
 		if q.PassphraseFile != "" {
