@@ -2,8 +2,8 @@ package zdb
 
 import (
 	"errors"
-	"fmt"
 
+	"qsfs/zdb/internal/wal"
 	"qsfs/zdb/segfile"
 )
 
@@ -12,11 +12,11 @@ var (
 	// ErrNotFound: the key has no value. It is never used for a value that cannot be read.
 	ErrNotFound = errors.New("key not found")
 	// ErrClosed: the database or namespace was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed = wal.ErrClosed
 	// ErrNoSpace: the disk is filled up to the reserve; deletes are still taken.
 	ErrNoSpace = errors.New("no space left above the reserve")
 	// ErrPoisoned: an earlier fsync or write failed; the namespace is read-only until it is opened again.
-	ErrPoisoned = errors.New("namespace is read-only after a failed write or fsync")
+	ErrPoisoned = wal.ErrPoisoned
 	// ErrBatchTooBig: more than MaxBatchBytes or MaxBatchEntries.
 	ErrBatchTooBig = errors.New("batch too big")
 	// ErrKey: a key is empty or longer than MaxKeySize.
@@ -26,27 +26,19 @@ var (
 	// ErrLocked: another process has the data directory open.
 	ErrLocked = errors.New("data directory is in use by another process")
 	// ErrEpoch: the log was written under a higher epoch than Options.Epoch.
-	ErrEpoch = errors.New("log belongs to a later epoch")
+	ErrEpoch = wal.ErrEpoch
 	// ErrNeeds: `needs` would decrease.
-	ErrNeeds = errors.New("needs of a batch decreases")
+	ErrNeeds = wal.ErrNeeds
 	// ErrSegment: no such segment, or not in the state that the call asks for.
-	ErrSegment = errors.New("no such sealed segment")
+	ErrSegment = wal.ErrSegment
 	// ErrRange: a read outside of the value.
-	ErrRange = errors.New("range outside of the value")
+	ErrRange = wal.ErrRange
+	// ErrEmpty: there is nothing to seal.
+	ErrEmpty = wal.ErrEmpty
 )
 
 // CorruptionError says that bytes which had been durable do not check.
 type CorruptionError = segfile.CorruptionError
 
 // MissingError says that bytes are not on this machine and could not be fetched.
-type MissingError struct {
-	Namespace string
-	Segment   SegmentID
-	Err       error
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("segment %d of %s is not local and cannot be fetched: %v", uint32(e.Segment), e.Namespace, e.Err)
-}
-
-func (e *MissingError) Unwrap() error { return e.Err }
+type MissingError = segfile.MissingError

@@ -102,3 +102,16 @@ func (e *CorruptionError) Error() string {
 }
 
 func (e *CorruptionError) Unwrap() error { return e.Err }
+
+// MissingError says that bytes are not on this machine and could not be fetched.
+type MissingError struct {
+	Namespace string
+	Segment   ID
+	Err       error
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("d%d of %s is not on this machine and cannot be fetched: %v", uint32(e.Segment), e.Namespace, e.Err)
+}
+
+func (e *MissingError) Unwrap() error { return e.Err }

@@ -1,0 +1,141 @@
+package zdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zdb/internal/index"
+	"qsfs/zdb/internal/overlay"
+)
+
+const (
+	// applyAge is how long an entry stays out of the index at most while writes are few.
+	applyAge = 10 * time.Second
+	// applyRetry is the pause after a failure.
+	applyRetry = time.Second
+)
+
+// applyLoop brings the overlay into the index: when it is half full, or old.
+func (n *Namespace) applyLoop() {
+	timer := time.NewTimer(applyAge)
+	defer timer.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.wake:
+		case <-timer.C:
+		}
+		n.space.keep()
+		wait := applyAge
+		if n.dueToApply() {
+			if err := n.apply(n.ctx); err != nil && n.ctx.Err() == nil {
+				n.logger.Warn("the index is behind", "namespace", n.name, "error", err)
+				wait = applyRetry
+			}
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (n *Namespace) dueToApply() bool {
+	tables := n.view.Load().tables
+	active := tables[0]
+	return len(tables) > 1 || active.Bytes() >= n.db.o.OverlayBytes/2 ||
+		active.Len() > 0 && time.Since(active.began) >= applyAge
+}
+
+// apply makes the overlay durable and moves all of it into the index.
+func (n *Namespace) apply(ctx context.Context) error {
+	n.applyMu.Lock()
+	defer n.applyMu.Unlock()
+	n.freeze()
+	tables := n.view.Load().tables
+	var err error
+	for i := len(tables) - 1; i > 0 && err == nil; i-- {
+		if err = n.applyTable(ctx, tables[i]); errors.Is(err, index.ErrBroken) {
+			// The next attempt opens a new one, rebuilt from the log.
+			err = n.applyTable(ctx, tables[i])
+		}
+	}
+	n.stateMu.Lock()
+	n.applyErr = err
+	close(n.room)
+	n.room = make(chan struct{})
+	n.stateMu.Unlock()
+	return err
+}
+
+// freeze begins a new generation, between two batches.
+func (n *Namespace) freeze() {
+	n.commitMu.Lock()
+	defer n.commitMu.Unlock()
+	n.snapMu.Lock()
+	defer n.snapMu.Unlock()
+	v := n.view.Load()
+	g := v.tables[0]
+	if g.Len() == 0 {
+		return
+	}
+	g.end = n.log.Head()
+	tables := append([]*generation{{Table: overlay.New(), began: time.Now()}}, v.tables...)
+	n.view.Store(&view{tables: tables})
+}
+
+// applyTable moves the oldest generation. Only its newest entry of each key
+// reaches the index, and `applied` moves with the last transaction.
+func (n *Namespace) applyTable(ctx context.Context, g *generation) error {
+	if err := n.log.SyncPos(ctx, g.end.Pos); err != nil {
+		return fmt.Errorf("sync before apply: %w", err)
+	}
+	if err := n.space.forIndex(); err != nil {
+		return err
+	}
+	x, err := n.acquireIndex(ctx)
+	if err != nil {
+		return err
+	}
+	crashpoint.Hit("zdb.apply.before")
+	err = n.moveTable(ctx, x, g)
+	if rerr := x.Release(); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return err
+	}
+	crashpoint.Hit("zdb.apply.after")
+	return nil
+}
+
+func (n *Namespace) moveTable(ctx context.Context, x *index.Index, g *generation) error {
+	a := x.NewApplier(false)
+	defer a.Discard()
+	it := g.NewIter(^uint64(0))
+	for it.SeekGE(nil); it.Entry() != nil; it.Next() {
+		e := it.Entry()
+		c := index.Change{Key: e.Key, Delete: e.Delete, Moved: e.Moved}
+		c.Location, c.Seq, c.Time, c.Inline, c.Value = e.Location, e.Seq, e.Time, e.Inline, e.Value
+		if err := a.Add(c); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	end := position(g.end)
+	if err := a.Flush(end); err != nil {
+		return err
+	}
+	n.snapMu.Lock()
+	defer n.snapMu.Unlock()
+	n.idxMu.Lock()
+	n.base = end
+	n.idxMu.Unlock()
+	v := n.view.Load()
+	n.view.Store(&view{tables: slices.DeleteFunc(slices.Clone(v.tables), func(o *generation) bool { return o == g })})
+	return nil
+}

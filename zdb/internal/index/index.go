@@ -1,0 +1,261 @@
+// Package index keeps, in Badger, where the newest entry of each key lies in the log.
+//
+// It holds nothing that the log has not made durable, records how far it has
+// come in the same transactions, and can be dropped at any time: the log is the truth.
+// Its values carry a checksum of their own; what does not check is ErrBroken, and the owner rebuilds.
+package index
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+const (
+	// MemTableSize is Badger's; ErrTxnTooBig comes at 15 % of it.
+	MemTableSize = 8 << 20
+	// A transaction holds no more than this.
+	maxTxnBytes   = 1 << 20
+	maxTxnEntries = 8192 - 64
+	// valueLogSize is the smallest that Badger takes; no value ever goes there.
+	valueLogSize = 1 << 20
+
+	openingMark = "opening"
+)
+
+// ErrBroken says that the index cannot be used and must be rebuilt.
+var ErrBroken = errors.New("index is broken")
+
+// Index is an open index. It closes with its last user after Retire.
+type Index struct {
+	dir string
+	db  *badger.DB
+	log *slog.Logger
+
+	mu      sync.Mutex
+	refs    int
+	retired bool
+	drop    bool
+	reads   map[uint64]int // running snapshots by timestamp
+	ts      uint64         // of the last transaction
+
+	state  state // what the applier has written; only the applier looks
+	broken atomic.Bool
+}
+
+// Open opens the index in dir, or an empty one. A mark left by an opening that
+// never ended, or an error, is ErrBroken: Remove it and open again.
+func Open(dir string, log *slog.Logger) (*Index, error) {
+	mark := filepath.Join(filepath.Dir(dir), openingMark)
+	if _, err := os.Stat(mark); err == nil {
+		return nil, fmt.Errorf("%w: an earlier opening never ended", ErrBroken)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return nil, err
+	}
+	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int)}
+	db, err := open(dir, log)
+	if err == nil {
+		x.db = db
+		x.ts = db.MaxVersion()
+		err = x.load()
+	}
+	if err != nil {
+		if db != nil {
+			err = errors.Join(err, db.Close())
+		}
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if err := os.Remove(mark); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return x, nil
+}
+
+// open turns a panic of Badger over files it cannot make sense of into an error.
+func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("open index: %v", r)
+		}
+	}()
+	o := badger.DefaultOptions(dir).
+		WithLogger(quiet{log}).
+		WithMemTableSize(MemTableSize).
+		WithNumMemtables(2).
+		WithNumVersionsToKeep(1).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithChecksumVerificationMode(options.NoVerification).
+		WithValueThreshold(maxTxnBytes).
+		WithValueLogFileSize(valueLogSize).
+		WithNumCompactors(2).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithSyncWrites(true)
+	return badger.OpenManaged(o)
+}
+
+// Remove drops the index in dir and the mark beside it.
+func Remove(dir string) error {
+	err := os.RemoveAll(dir)
+	if merr := os.Remove(filepath.Join(filepath.Dir(dir), openingMark)); merr != nil && !errors.Is(merr, os.ErrNotExist) {
+		err = errors.Join(err, merr)
+	}
+	return err
+}
+
+// Dir is where the index lies.
+func (x *Index) Dir() string { return x.dir }
+
+// Broken says whether something in it did not check.
+func (x *Index) Broken() bool { return x.broken.Load() }
+
+// Retain adds a user, unless the index is retired.
+func (x *Index) Retain() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.retired {
+		return false
+	}
+	x.refs++
+	return true
+}
+
+// Release takes a user away.
+func (x *Index) Release() error {
+	x.mu.Lock()
+	x.refs--
+	last := x.refs == 0
+	x.mu.Unlock()
+	if !last {
+		return nil
+	}
+	err := x.db.Close()
+	if x.drop {
+		err = errors.Join(err, os.RemoveAll(x.dir))
+	}
+	return err
+}
+
+// Retire takes the user away that Open gave. With drop the files go with the last user.
+func (x *Index) Retire(drop bool) error {
+	x.mu.Lock()
+	x.retired, x.drop = true, x.drop || drop
+	x.mu.Unlock()
+	return x.Release()
+}
+
+// Idle says whether only the one user of Open is left.
+func (x *Index) Idle() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.refs == 1
+}
+
+// Get gives the newest entry of key.
+func (x *Index) Get(key []byte) (Entry, bool, error) {
+	txn := x.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	return x.get(txn, key)
+}
+
+func (x *Index) get(txn *badger.Txn, key []byte) (e Entry, ok bool, err error) {
+	item, err := txn.Get(userKey(key))
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return e, false, nil
+	}
+	if err != nil {
+		return e, false, x.fail(err)
+	}
+	err = item.Value(func(p []byte) error {
+		e, err = parseEntry(key, p)
+		return err
+	})
+	if err != nil {
+		return e, false, x.fail(err)
+	}
+	return e, true, nil
+}
+
+func (x *Index) fail(err error) error {
+	x.broken.Store(true)
+	return fmt.Errorf("%w: %w", ErrBroken, err)
+}
+
+// Snapshot is the index at one moment.
+type Snapshot struct {
+	x    *Index
+	txn  *badger.Txn
+	ts   uint64
+	once sync.Once
+}
+
+// Snapshot gives the index as it is now. It retains the index until Close.
+func (x *Index) Snapshot() *Snapshot {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.refs++
+	x.reads[x.ts]++
+	return &Snapshot{x: x, ts: x.ts, txn: x.db.NewTransactionAt(x.ts, false)}
+}
+
+// Close ends the snapshot.
+func (s *Snapshot) Close() error {
+	var err error
+	s.once.Do(func() {
+		s.txn.Discard()
+		s.x.mu.Lock()
+		if s.x.reads[s.ts]--; s.x.reads[s.ts] == 0 {
+			delete(s.x.reads, s.ts)
+		}
+		s.x.mu.Unlock()
+		err = s.x.Release()
+	})
+	return err
+}
+
+// committed notes a transaction and lets Badger drop what no reader can see any more.
+func (x *Index) committed(ts uint64) {
+	x.mu.Lock()
+	x.ts = ts
+	oldest := ts
+	for r := range x.reads {
+		oldest = min(oldest, r)
+	}
+	x.mu.Unlock()
+	x.db.SetDiscardTs(oldest)
+}
+
+// Sizes of the index on disk.
+func (x *Index) Sizes() int64 {
+	lsm, vlog := x.db.Size()
+	return lsm + vlog
+}
+
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Errorf(f string, a ...any)   { q.log.Error("index", "badger", fmt.Sprintf(f, a...)) }
+func (q quiet) Warningf(f string, a ...any) { q.log.Warn("index", "badger", fmt.Sprintf(f, a...)) }
+func (q quiet) Infof(string, ...any)        {}
+func (q quiet) Debugf(string, ...any)       {}
+
+// Verify reads all of the index and checks Badger's own sums.
+func (x *Index) Verify() error {
+	if err := x.db.VerifyChecksum(); err != nil {
+		return x.fail(err)
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+// Package overlay holds the recent entries of a log in memory, in key order,
+// until the index has them.
+//
+// A Table is a skip list with one writer and any number of readers that take no
+// lock. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
+// to it, so a snapshot costs nothing. Nothing is ever removed: a table is dropped as a whole.
+package overlay
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"sync/atomic"
+
+	"qsfs/zdb/segfile"
+)
+
+const maxHeight = 14
+
+// Entry is what the overlay knows of a key. The slices are not copied.
+type Entry struct {
+	Key      []byte
+	Value    []byte // when Inline
+	Inline   bool
+	Delete   bool
+	Moved    bool
+	Seq      segfile.Seq
+	Time     int64
+	Location segfile.Location
+	Version  uint64
+}
+
+// Overhead is what an entry costs beside its key and value.
+const Overhead = 240
+
+type node struct {
+	Entry
+	next []atomic.Pointer[node]
+}
+
+// Table is one generation of the overlay.
+type Table struct {
+	head   node
+	height atomic.Int32
+	bytes  atomic.Int64
+	count  atomic.Int64
+}
+
+// New returns an empty table.
+func New() *Table {
+	t := &Table{head: node{next: make([]atomic.Pointer[node], maxHeight)}}
+	t.height.Store(1)
+	return t
+}
+
+// Bytes is what the table takes up, about; Len the number of its entries.
+func (t *Table) Bytes() int64 { return t.bytes.Load() }
+
+// Len is the number of entries, all versions counted.
+func (t *Table) Len() int64 { return t.count.Load() }
+
+// before orders by key, and the newest version of a key first.
+func (n *node) before(key []byte, version uint64) bool {
+	c := bytes.Compare(n.Key, key)
+	return c < 0 || c == 0 && n.Version > version
+}
+
+// seek finds the first node that is not before (key, version), and its predecessors.
+func (t *Table) seek(key []byte, version uint64, prev *[maxHeight]*node) *node {
+	x := &t.head
+	var next *node
+	for h := int(t.height.Load()) - 1; h >= 0; h-- {
+		for {
+			next = x.next[h].Load()
+			if next == nil || !next.before(key, version) {
+				break
+			}
+			x = next
+		}
+		if prev != nil {
+			prev[h] = x
+		}
+	}
+	return next
+}
+
+// Add puts an entry in. Only one goroutine at a time may add, with rising versions.
+func (t *Table) Add(e Entry) {
+	var prev [maxHeight]*node
+	t.seek(e.Key, e.Version, &prev)
+	height := 1
+	for height < maxHeight && rand.Uint32()%4 == 0 {
+		height++
+	}
+	for h := int(t.height.Load()); h < height; h++ {
+		prev[h] = &t.head
+	}
+	n := &node{Entry: e, next: make([]atomic.Pointer[node], height)}
+	for h := range height {
+		n.next[h].Store(prev[h].next[h].Load())
+	}
+	// Bottom up: a reader that meets the node above finds it below too.
+	for h := range height {
+		prev[h].next[h].Store(n)
+	}
+	if int(t.height.Load()) < height {
+		t.height.Store(int32(height))
+	}
+	t.bytes.Add(int64(len(e.Key)+len(e.Value)) + Overhead)
+	t.count.Add(1)
+}
+
+// Get gives the newest entry of key up to version.
+func (t *Table) Get(key []byte, version uint64) (*Entry, bool) {
+	n := t.seek(key, version, nil)
+	if n == nil || !bytes.Equal(n.Key, key) {
+		return nil, false
+	}
+	return &n.Entry, true
+}
+
+// Iter walks the newest entries, up to a version, of all keys. Deletes are among them.
+type Iter struct {
+	t       *Table
+	version uint64
+	at      *node
+}
+
+// NewIter returns an iterator that stands nowhere.
+func (t *Table) NewIter(version uint64) *Iter { return &Iter{t: t, version: version} }
+
+// Entry is where the iterator stands, or nil.
+func (it *Iter) Entry() *Entry {
+	if it.at == nil {
+		return nil
+	}
+	return &it.at.Entry
+}
+
+// SeekGE stands on the first key ≥ key.
+func (it *Iter) SeekGE(key []byte) {
+	it.at = it.t.seek(key, it.version, nil)
+	it.settle()
+}
+
+// settle moves on from versions that are too new to one that is visible.
+func (it *Iter) settle() {
+	for it.at != nil && it.at.Version > it.version {
+		it.at = it.at.next[0].Load()
+	}
+}
+
+// Next goes to the next key.
+func (it *Iter) Next() {
+	key := it.at.Key
+	for it.at != nil && bytes.Equal(it.at.Key, key) {
+		it.at = it.at.next[0].Load()
+	}
+	it.settle()
+}
+
+// SeekLT stands on the last key < key; nil is behind all.
+func (it *Iter) SeekLT(key []byte) {
+	for {
+		x := it.t.lastBefore(key)
+		if x == nil {
+			it.at = nil
+			return
+		}
+		if it.at = it.t.seek(x.Key, it.version, nil); it.at != nil && bytes.Equal(it.at.Key, x.Key) {
+			return
+		}
+		key = x.Key // all its versions are too new
+	}
+}
+
+// Prev goes to the key before.
+func (it *Iter) Prev() { it.SeekLT(it.at.Key) }
+
+func (t *Table) lastBefore(key []byte) *node {
+	x := &t.head
+	for h := int(t.height.Load()) - 1; h >= 0; h-- {
+		for next := x.next[h].Load(); next != nil && (key == nil || bytes.Compare(next.Key, key) < 0); next = x.next[h].Load() {
+			x = next
+		}
+	}
+	if x == &t.head {
+		return nil
+	}
+	return x
+}

@@ -1,0 +1,95 @@
+package overlay
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// TestModel compares gets and both directions of iteration at old versions with a list of all entries.
+func TestModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	tab := New()
+	if n := testing.AllocsPerRun(10, func() { tab.Get([]byte("x"), 1) }); n != 0 {
+		t.Errorf("Get allocates %v times", n)
+	}
+	var all []Entry
+	for v := uint64(1); v <= 3000; v++ {
+		e := Entry{Key: fmt.Appendf(nil, "k%03d", rng.IntN(400)), Version: v, Delete: rng.IntN(4) == 0}
+		tab.Add(e)
+		all = append(all, e)
+	}
+	for _, version := range []uint64{0, 1, 17, 1000, 2999, 3000, 9999} {
+		model := map[string]Entry{}
+		for _, e := range all[:min(version, uint64(len(all)))] {
+			model[string(e.Key)] = e
+		}
+		var keys []string
+		for k := range model {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for i := range 400 {
+			key := fmt.Appendf(nil, "k%03d", i)
+			got, ok := tab.Get(key, version)
+			want, has := model[string(key)]
+			if ok != has || ok && got.Version != want.Version {
+				t.Fatalf("Get(%s, %d) = %v %v, want %v %v", key, version, got, ok, want, has)
+			}
+		}
+		it, n := tab.NewIter(version), 0
+		for it.SeekGE(nil); it.Entry() != nil; it.Next() {
+			if e := it.Entry(); string(e.Key) != keys[n] || e.Version != model[keys[n]].Version {
+				t.Fatalf("at version %d forward %d: %s@%d, want %s@%d", version, n, e.Key, e.Version, keys[n], model[keys[n]].Version)
+			}
+			n++
+		}
+		for it.SeekLT(nil); it.Entry() != nil; it.Prev() {
+			n--
+			if e := it.Entry(); string(e.Key) != keys[n] || e.Version != model[keys[n]].Version {
+				t.Fatalf("at version %d backward %d: %s@%d, want %s", version, n, e.Key, e.Version, keys[n])
+			}
+		}
+		if n != 0 {
+			t.Fatalf("at version %d: %d keys not seen backward", version, n)
+		}
+	}
+}
+
+// TestReadersAndWriter lets readers look while one goroutine adds; run it with -race too.
+func TestReadersAndWriter(t *testing.T) {
+	tab := New()
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var last []byte
+				it := tab.NewIter(1 << 62)
+				for it.SeekGE(nil); it.Entry() != nil; it.Next() {
+					if last != nil && bytes.Compare(last, it.Entry().Key) >= 0 {
+						t.Errorf("%s after %s", it.Entry().Key, last)
+						return
+					}
+					last = it.Entry().Key
+				}
+			}
+		})
+	}
+	for v := range uint64(20000) {
+		tab.Add(Entry{Key: fmt.Appendf(nil, "%04d", v*7919%5000), Version: v + 1})
+	}
+	close(stop)
+	wg.Wait()
+	if tab.Len() != 20000 {
+		t.Errorf("Len = %d", tab.Len())
+	}
+}
