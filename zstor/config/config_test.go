@@ -46,7 +46,8 @@ func TestSixNodes(t *testing.T) {
 	if c.QSFS.CacheSize.String() != "10GiB" || c.SliceSize(4) != 256<<10 || c.SliceSize(9) != 64<<10 {
 		t.Errorf("sizes: %v %v %v", c.QSFS.CacheSize, c.SliceSize(4), c.SliceSize(9))
 	}
-	if s := fmt.Sprintf("%v %+v %#v", c, c, c); strings.Contains(s, "hush") {
+	inside := struct{ c Config }{*c}
+	if s := fmt.Sprintf("%v %+v %#v %v %+v %#v", c, c, c, inside, inside, inside); strings.Contains(s, "hush") {
 		t.Error("a printed configuration shows a password")
 	}
 }

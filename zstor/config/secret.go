@@ -4,16 +4,24 @@ import "log/slog"
 
 // Secret is a string that never prints: formatting, logging and JSON all show
 // [secret]. Reveal is the only way to its value.
-type Secret struct{ value string }
+//
+// The value stands behind a pointer: package fmt calls no methods on what it
+// finds in an unexported field of another struct, and would print it from there.
+type Secret struct{ value *string }
 
 // NewSecret wraps a value.
-func NewSecret(value string) Secret { return Secret{value: value} }
+func NewSecret(value string) Secret { return Secret{value: &value} }
 
 // Reveal returns the value, for the wire and for nothing else.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty reports whether there is no secret.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s.Reveal() == "" }
 
 const hidden = "[secret]"
 
