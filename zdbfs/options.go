@@ -4,10 +4,19 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"qsfs/zdb"
 )
 
 // Options are what Open needs. Zero values stand for the defaults named here.
 type Options struct {
+	// Meta and Data are zdbfs-meta and zdbfs-data, opened so that the first ends before a batch whose needs the second
+	// does not meet. Required; whoever opened them closes them, after the FS.
+	Meta, Data *zdb.Namespace
+
+	// Session identifies this opening of the namespaces. Default: that of Meta's head.
+	Session uint64
+
 	// FlushInterval bounds how long written data may be in memory only: everything is stable that long after its
 	// Write returned. Default 1 s.
 	FlushInterval time.Duration

@@ -1,0 +1,84 @@
+package zdbfs
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// dirtyQueue holds the inodes that have something in memory only, oldest first, and counts their bytes.
+type dirtyQueue struct {
+	table *inodeTable
+	bytes atomic.Int64  // written data in memory, also while it is being flushed
+	less  chan struct{} // poked when bytes went down
+
+	mu sync.Mutex
+	q  list.List // of *inode, each pinned
+}
+
+// add queues in, if it is not queued, with the present time.
+func (d *dirtyQueue) add(in *inode) { d.addSince(in, time.Now()) }
+
+// addSince queues in as dirty since then; the queue stays ordered.
+func (d *dirtyQueue) addSince(in *inode, since time.Time) {
+	d.mu.Lock()
+	if in.queued {
+		d.mu.Unlock()
+		return
+	}
+	in.queued, in.since = true, since
+	at := d.q.Back()
+	for at != nil && at.Value.(*inode).since.After(since) {
+		at = at.Prev()
+	}
+	if at == nil {
+		d.q.PushFront(in)
+	} else {
+		d.q.InsertAfter(in, at)
+	}
+	// Pinned before the lock is given up, or whoever pops it would unpin first.
+	d.table.again(in)
+	d.mu.Unlock()
+}
+
+// pop takes the oldest inode that became dirty before then; the caller unpins it.
+func (d *dirtyQueue) pop(before time.Time) *inode {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	front := d.q.Front()
+	if front == nil {
+		return nil
+	}
+	in := front.Value.(*inode)
+	if !in.since.Before(before) {
+		return nil
+	}
+	d.q.Remove(front)
+	in.queued = false
+	return in
+}
+
+func (d *dirtyQueue) size() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.q.Len()
+}
+
+// recountLocked brings the sum up to date after the runs of in changed.
+func (fs *FS) recountLocked(in *inode) {
+	n := in.runs.bytes + in.flushing.bytes
+	fs.dirty.grow(n - in.counted)
+	in.counted = n
+}
+
+// grow counts bytes in or, negative, out.
+func (d *dirtyQueue) grow(n int) {
+	d.bytes.Add(int64(n))
+	if n < 0 {
+		select {
+		case d.less <- struct{}{}:
+		default:
+		}
+	}
+}
