@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 var (
@@ -186,19 +188,12 @@ func (s *Server) EnsureNamespace(ctx context.Context, name, password string) err
 	return nil
 }
 
-// validName says which names may be made: up to 128 bytes that are a plain file name everywhere.
+// validName says which names may be made: what the original allows, as long as it is text.
 func validName(name string) bool {
-	if name == "" || len(name) > maxName || name[0] == '.' || name == defaultNamespace {
+	if name == "" || len(name) > maxName || name == "." || name == ".." || name == defaultNamespace || !utf8.ValidString(name) {
 		return false
 	}
-	for _, c := range []byte(name) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == utf8.RuneError || unicode.IsControl(r) })
 }
 
 // removeNamespace removes a namespace and its data. The registry says so first, so that a crash cannot leave half of it

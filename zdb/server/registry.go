@@ -13,7 +13,7 @@ import (
 // whole: written aside, synced, renamed, directory synced. A namespace exists when the registry has it; directories
 // alone do not make one, because a namespace without its settings would be one without its password.
 const (
-	registryName    = "namespaces.json"
+	registryName    = ".namespaces.json" // with a dot, as no directory of a namespace has
 	registryVersion = 1
 )
 

@@ -33,7 +33,12 @@ func run(args []string) int {
 		Short:         "Append-only key-value namespaces, served over RESP",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q, see zdb --help", args[0])}
+			}
+			return nil
+		},
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{errors.New("no command given, see zdb --help")}
 		},

@@ -69,7 +69,6 @@ Under systemd (Type=notify) it tells when it is ready.`,
 	fl.DurationVar(&f.o.DrainTimeout, "drain-timeout", 10*time.Second, "how long a stop waits for clients to take their replies")
 	fl.BoolVar(&f.jsonLog, "json", false, "log as JSON")
 	fl.BoolVar(&f.verbose, "verbose", false, "log more")
-	c.MarkFlagsMutuallyExclusive("admin", "admin-file")
 	return c
 }
 
@@ -94,6 +93,9 @@ func (f *serveFlags) options() (server.Options, error) {
 	}
 	o.Admin = client.Secret(f.admin)
 	if f.adminFile != "" {
+		if f.admin != "" {
+			fault("--admin and --admin-file exclude each other")
+		}
 		raw, err := os.ReadFile(f.adminFile)
 		if err != nil {
 			fault("--admin-file: %w", err)
