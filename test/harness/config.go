@@ -36,14 +36,14 @@ func (f *Front) writeConfig() error {
 		fmt.Fprintf(&b, "[[groups]]\nname = %q\n", group)
 		for _, n := range f.cluster.Nodes {
 			if n.Group == group {
-				b.WriteString("[[groups.backends]]\n" + backend(n, dataNamespace))
+				b.WriteString("[[groups.backends]]\n" + backend(n, DataNamespace))
 			}
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("[meta]\ntype = \"zdb\"\n[meta.config]\nprefix = \"qsfs\"\n")
 	for _, n := range f.cluster.Nodes[:min(7, len(f.cluster.Nodes))] {
-		fmt.Fprintf(&b, "[[meta.config.backends]]\n%sgroup = %q\n", backend(n, metaNamespace), n.Group)
+		fmt.Fprintf(&b, "[[meta.config.backends]]\n%sgroup = %q\n", backend(n, MetaNamespace), n.Group)
 	}
 
 	fmt.Fprintf(&b, "\n[qsfs]\nstate = %q\nmount = %q\nkey_file = %q\n", f.State, f.Mountpoint, f.KeyFile)

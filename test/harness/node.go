@@ -11,8 +11,8 @@ import (
 
 // Names of the two namespaces that each node holds for a filesystem.
 const (
-	dataNamespace = "qsfs-data"
-	metaNamespace = "qsfs-meta"
+	DataNamespace = "qsfs-data"
+	MetaNamespace = "qsfs-meta"
 )
 
 // Node is one zdb server with a data and a metadata namespace.
@@ -82,22 +82,19 @@ func (n *Node) waitUp() {
 // MakeNamespaces creates the two namespaces with their password, where they are missing.
 func (n *Node) MakeNamespaces() {
 	n.t.Helper()
-	for _, name := range []string{dataNamespace, metaNamespace} {
+	for _, name := range []string{DataNamespace, MetaNamespace} {
 		n.makeNamespace(name)
 	}
 }
 
 func (n *Node) makeNamespace(name string) {
 	n.t.Helper()
-	c, err := dialRESP(n.Address)
-	if err != nil {
-		n.t.Fatalf("%s: %v", n.Name, err)
-	}
-	defer c.close()
+	c := n.Admin()
+	defer c.Close()
 	for _, cmd := range [][]string{
-		{"AUTH", n.admin}, {"NSNEW", name}, {"NSSET", name, "password", n.Password}, {"NSSET", name, "public", "0"},
+		{"NSNEW", name}, {"NSSET", name, "password", n.Password}, {"NSSET", name, "public", "0"},
 	} {
-		_, err := c.do(cmd...)
+		_, err := c.Do(cmd...)
 		if cmd[0] == "NSNEW" && err != nil && strings.Contains(err.Error(), "not available") {
 			return // it is there from an earlier run, with its password
 		}
@@ -110,17 +107,12 @@ func (n *Node) makeNamespace(name string) {
 // WipeMeta deletes the metadata namespace and makes it anew, empty: a disk that was replaced.
 func (n *Node) WipeMeta() {
 	n.t.Helper()
-	c, err := dialRESP(n.Address)
-	if err != nil {
-		n.t.Fatalf("%s: %v", n.Name, err)
+	c := n.Admin()
+	defer c.Close()
+	if _, err := c.Do("NSDEL", MetaNamespace); err != nil {
+		n.t.Fatalf("%s: NSDEL: %v", n.Name, err)
 	}
-	defer c.close()
-	for _, cmd := range [][]string{{"AUTH", n.admin}, {"NSDEL", metaNamespace}} {
-		if _, err := c.do(cmd...); err != nil {
-			n.t.Fatalf("%s: %v: %v", n.Name, cmd[:1], err)
-		}
-	}
-	n.makeNamespace(metaNamespace)
+	n.makeNamespace(MetaNamespace)
 }
 
 // Keys is the number of keys in the data namespace.
@@ -132,12 +124,12 @@ func (n *Node) DataBytes() int64 { n.t.Helper(); return n.info("data_size_bytes"
 // info gives a number that the node tells about its data namespace.
 func (n *Node) info(field string) int64 {
 	n.t.Helper()
-	c, err := dialRESP(n.Address)
+	c, err := Dial(n.Address)
 	if err != nil {
 		n.t.Fatalf("%s: %v", n.Name, err)
 	}
-	defer c.close()
-	info, err := c.do("NSINFO", dataNamespace)
+	defer c.Close()
+	info, err := c.Do("NSINFO", DataNamespace)
 	if err != nil {
 		n.t.Fatalf("%s: NSINFO: %v", n.Name, err)
 	}
@@ -174,14 +166,27 @@ func (a Traffic) Sub(b Traffic) Traffic {
 	}
 }
 
+// Admin opens a connection with admin rights.
+func (n *Node) Admin() *Conn {
+	n.t.Helper()
+	c, err := Dial(n.Address)
+	if err == nil {
+		_, err = c.Do("AUTH", n.admin)
+	}
+	if err != nil {
+		n.t.Fatalf("%s: %v", n.Name, err)
+	}
+	return c
+}
+
 // command runs one command on a connection of its own.
 func (n *Node) command(args ...string) (string, error) {
-	c, err := dialRESP(n.Address)
+	c, err := Dial(n.Address)
 	if err != nil {
 		return "", err
 	}
-	defer c.close()
-	return c.do(args...)
+	defer c.Close()
+	return c.Do(args...)
 }
 
 // fields reads the numbers out of "key: value" lines.

@@ -20,9 +20,15 @@ var built struct {
 	err  error
 }
 
+// binVar names a directory with programs to test instead of building them: a package that was installed, say.
+const binVar = "QSFS_BIN"
+
 // Build compiles the three programs once per test run, from the tree that the test was compiled from.
 func Build(t TB) Programs {
 	t.Helper()
+	if dir := os.Getenv(binVar); dir != "" {
+		return Programs(dir)
+	}
 	built.once.Do(func() { built.dir, built.err = build() })
 	if built.err != nil {
 		t.Fatalf("build the programs: %v", built.err)

@@ -2,10 +2,11 @@ package oracle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -16,11 +17,11 @@ type Writer struct {
 	rand *rand.Rand
 	acks *os.File
 
-	base   *model // state after all of the operations that are certain
+	base   *model // state after all of the operations that are promised
 	ops    []op   // operations after base, in order; the last one may have failed
-	acked  int    // how many of ops are promised
 	now    *model // state after all of ops
 	serial int
+	remote bool // only Shipped promises
 
 	total atomic.Int64 // acknowledgements since the beginning
 	size  func(*rand.Rand) int
@@ -38,6 +39,13 @@ func New(root, ackLog string, seed uint64) (*Writer, error) {
 		base: newModel(), now: newModel(), size: usualSize,
 	}, nil
 }
+
+// PromiseRemote changes what counts: from now on an fsync promises nothing, for the whole machine may be lost, and only
+// Shipped does.
+func (w *Writer) PromiseRemote() { w.remote = true }
+
+// Shipped says that everything written so far is dispersed: it must survive the loss of the machine.
+func (w *Writer) Shipped() { w.promise() }
 
 // Close closes the log of acknowledgements.
 func (w *Writer) Close() error { return w.acks.Close() }
@@ -69,7 +77,7 @@ func (w *Writer) Step() error {
 	return w.acknowledged(o)
 }
 
-// acknowledged logs that everything up to here is promised, and forgets the history that no check needs any more.
+// acknowledged logs that everything up to here is promised.
 func (w *Writer) acknowledged(o op) error {
 	n := w.total.Add(1)
 	if _, err := fmt.Fprintf(w.acks, "%s ack %d: %v\n", time.Now().UTC().Format(time.RFC3339Nano), n, o); err != nil {
@@ -78,11 +86,18 @@ func (w *Writer) acknowledged(o op) error {
 	if err := w.acks.Sync(); err != nil {
 		return err
 	}
+	if !w.remote {
+		w.promise()
+	}
+	return nil
+}
+
+// promise forgets the history that no check needs any more.
+func (w *Writer) promise() {
 	for _, done := range w.ops {
 		w.base.apply(done)
 	}
 	w.ops = w.ops[:0]
-	return nil
 }
 
 // Sync acknowledges everything by an fsync of the root directory.
@@ -103,25 +118,28 @@ func (w *Writer) Check(root string) (survived int, err error) {
 		return 0, fmt.Errorf("read the tree: %w", err)
 	}
 	m := w.base.clone()
-	var reasons []error
+	var reasons []string
 	for i := 0; ; i++ {
 		diff := differ(got, m.listing(), "")
 		if diff == "" {
 			w.settle(m)
 			return i, nil
 		}
-		reasons = append(reasons, fmt.Errorf("after %d of %d unacknowledged operations:\n%s", i, len(w.ops), diff))
+		reasons = append(reasons, fmt.Sprintf("after %d of %d unpromised operations:\n%s", i, len(w.ops), diff))
 		if i == len(w.ops) {
 			break
 		}
-		last := i == len(w.ops)-1
-		if o := w.ops[i]; last && o.kind == opWrite && w.halfWritten(root, got, m, o) {
+		if o := w.ops[i]; o.kind == opWrite && w.halfWritten(root, got, m, o) {
 			w.settle(m)
 			return i + 1, nil
 		}
 		m.apply(w.ops[i])
 	}
-	return 0, fmt.Errorf("the tree is in no promised state: %w", errors.Join(reasons...))
+	// The state that it misses by least is one of the first or one of the last.
+	if len(reasons) > 4 {
+		reasons = slices.Concat(reasons[:2], reasons[len(reasons)-2:])
+	}
+	return 0, fmt.Errorf("the tree is in no promised state: %s", strings.Join(reasons, "\n"))
 }
 
 // halfWritten reports whether the tree is m with the write o half done, and puts what it found into m.

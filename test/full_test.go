@@ -1,0 +1,107 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"qsfs/test/harness"
+	"qsfs/zstor/client"
+)
+
+// TestDiskFilledByAnother: another process takes the last block of the disk that holds the state, in the middle of writes,
+// again and again. Nothing that was promised is lost, deletes work, zdbfs restarts at most once a time, and when there is room
+// again, writing goes on.
+func TestDiskFilledByAnother(t *testing.T) {
+	disk := harness.NewSmallDisk(t, 900<<20)
+	c := harness.Start(t, harness.Options{State: disk.Dir + "/state"})
+	f := c.Front
+	w := newWriting(t, f.Path("tree"), 51)
+	if err := os.Mkdir(f.Path("tree"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for round := range rounds(3, 20) {
+		for i := range 40 {
+			writeSynced(t, f.Path("old", fmt.Sprint(i)), make([]byte, 8<<10))
+		}
+		w.start()
+		w.waitAcks(20, time.Minute)
+		filler := disk.Fill()
+		restarts := 0
+		w.waitRefused(t, f, &restarts)
+
+		for i := range 40 {
+			if err := removePatiently(f, &restarts, f.Path("old", fmt.Sprint(i))); err != nil {
+				t.Errorf("round %d: a delete on a full disk: %v", round, err)
+			}
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		keepUp(t, f, &restarts)
+		if restarts > 1 {
+			t.Errorf("round %d: zdbfs ended %d times", round, restarts)
+		}
+		// What the kernel holds of a write that was refused must go before the tree is compared.
+		f.Unmount()
+		f.Mount()
+		w.check(f.Path("tree"))
+		if left, err := os.ReadDir(f.Path("old")); err != nil || len(left) != 0 {
+			t.Errorf("round %d: %d deleted files are there again, %v", round, len(left), err)
+		}
+		w.start()
+		w.waitAcks(20, time.Minute)
+		if err := w.pause(); err != nil {
+			t.Fatalf("round %d: with room again: %v", round, err)
+		}
+	}
+	f.WaitStatus(shipLimit, "attached", func(s *client.Status) bool { return s.Verdict == client.Verified })
+	f.Ship(shipLimit)
+	w.check(f.Path("tree"))
+}
+
+// waitRefused waits until the running writer is refused, and mounts again if zdbfs dies meanwhile.
+func (w *writing) waitRefused(t *testing.T, f *harness.Front, restarts *int) {
+	t.Helper()
+	select {
+	case err := <-w.done:
+		if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOTCONN) &&
+			!errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.EROFS) {
+			t.Errorf("a write on a full disk: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("thirty seconds of writing on a full disk, and no refusal: the writer hangs, or writes into nothing")
+	}
+	keepUp(t, f, restarts)
+}
+
+// keepUp mounts again when zdbfs has ended, as systemd would.
+func keepUp(t *testing.T, f *harness.Front, restarts *int) {
+	t.Helper()
+	for !f.Zdbfs.Alive() || !f.Mounted() {
+		if *restarts++; *restarts > 5 {
+			t.Fatalf("a restart loop:\n%s", f.Zdbfs.Log())
+		}
+		f.Zdbfs.Kill9()
+		f.StartMount()
+		mountedOrDead(t, f)
+	}
+}
+
+// removePatiently removes a file; it tries again after a restart of zdbfs.
+func removePatiently(f *harness.Front, restarts *int, path string) error {
+	err := os.Remove(path)
+	for try := 0; try < 5 && err != nil && !errors.Is(err, os.ErrNotExist) && !f.Zdbfs.Alive(); try++ {
+		*restarts++
+		f.StartMount()
+		f.WaitMount()
+		err = os.Remove(path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
