@@ -97,11 +97,25 @@ func (s *server) writeFile(r *fuse.WriteRequest) {
 
 func (s *server) fsync(r *fuse.FsyncRequest) {
 	ino, data := zdbfs.Ino(r.Node), r.Flags&fdatasync != 0
-	if r.Dir {
-		s.finish(r, s.fs.Fsyncdir(background, ino, data))
+	ctx := s.interrupts.begin(r.ID)
+	defer s.interrupts.finish(r.ID)
+	id := r.ID
+	dir := r.Dir
+	release(r.Header)
+	var err error
+	if dir {
+		err = s.fs.Fsyncdir(background, ino, data)
+	} else {
+		err = s.fs.Fsync(background, ino, data)
+	}
+	if err == nil && s.opt.RemoteSync != nil {
+		err = s.opt.RemoteSync(ctx)
+	}
+	if err != nil {
+		s.fail(id, errno(err))
 		return
 	}
-	s.finish(r, s.fs.Fsync(background, ino, data))
+	_ = s.send(id)
 }
 
 func (s *server) fallocate(r *fuse.FAllocateRequest) {

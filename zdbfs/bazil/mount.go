@@ -1,6 +1,7 @@
 package bazil
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,9 @@ type Options struct {
 	// DirectWrites, when it answers true, makes files that are opened for writing only bypass the
 	// page cache, so that a writer hears of a full filesystem at once. It is asked at each open.
 	DirectWrites func() bool
+	// RemoteSync, if set, is what an fsync waits for after the local one: until the nodes have
+	// everything. Its failure becomes EIO.
+	RemoteSync func(context.Context) error
 	// Log receives what a user should know; nil discards.
 	Log *slog.Logger
 }

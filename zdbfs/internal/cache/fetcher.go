@@ -60,6 +60,9 @@ type Fetcher struct {
 	opt      FetcherOptions
 	parallel *semaphore.Weighted
 
+	ctx    context.Context // of all fetches
+	cancel context.CancelFunc
+
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 	logged  map[Segment]time.Time
@@ -95,7 +98,9 @@ func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Fetcher{
+		ctx: ctx, cancel: cancel,
 		cache: c, source: s, opt: o, parallel: semaphore.NewWeighted(o.Parallel),
 		flights: make(map[flightKey]*flight), logged: make(map[Segment]time.Time),
 	}
@@ -180,11 +185,13 @@ func (f *Fetcher) join(seg Segment, off int64) (*flight, error) {
 
 // fetch asks the source until it answers, says that asking is useless, or time is up.
 func (f *Fetcher) fetch(seg Segment, off int64) (Stripe, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), f.opt.Timeout)
+	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout)
 	defer cancel()
 	fail := func(err error) (Stripe, error) {
 		e := &FetchError{seg, off, err}
-		f.complain(e)
+		if f.ctx.Err() == nil {
+			f.complain(e)
+		}
 		return Stripe{}, e
 	}
 	if err := f.parallel.Acquire(ctx, 1); err != nil {
@@ -235,10 +242,11 @@ func (f *Fetcher) complain(e *FetchError) {
 	}
 }
 
-// Close refuses new fetches and waits for those in flight, which are bounded by the timeout.
+// Close refuses new fetches, cancels those in flight and waits for them.
 func (f *Fetcher) Close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
+	f.cancel()
 	f.wg.Wait()
 }

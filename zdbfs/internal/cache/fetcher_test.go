@@ -147,6 +147,7 @@ func TestCancelledReaderDoesNotCancelTheFetch(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	close(src.gate)
+	settle(f)
 	f.Close()
 	if got := readAll(c, seg, 0, 500); !bytes.Equal(got, src.data) {
 		t.Error("the stripe did not reach the cache")

@@ -1,0 +1,95 @@
+package service
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"qsfs/zdbfs"
+)
+
+const (
+	// maxDelay is the longest that one write is held up; more would look like a hang.
+	maxDelay = 100 * time.Millisecond
+	// slowFrom is the share of the budget from which writers are slowed.
+	slowFrom = 0.8
+	// fullFrom is the share from which files that are only written bypass the kernel's cache, so
+	// that who writes hears ENOSPC at once.
+	fullFrom = 0.95
+	// kernelSlack is what the kernel may have accepted before we can refuse: twice what it is
+	// allowed to hold dirty for the mount.
+	kernelSlack = 128 << 20
+)
+
+// pressure slows writers down, and in the end refuses them, before undispersed data fills the local
+// budget. The service feeds it; writers ask it at every write, without a lock.
+type pressure struct {
+	budget      atomic.Int64 // bytes that may be here undispersed
+	undispersed atomic.Int64 // bytes that are, with what was admitted since they were counted
+	overdue     atomic.Int64 // how long beyond max_unshipped_age the oldest change waits, in ns
+	maxAge      time.Duration
+	throttled   atomic.Int64 // unix ns of the last delay
+}
+
+// update takes in a new count.
+func (p *pressure) update(budget, undispersed int64, age time.Duration) {
+	p.budget.Store(budget)
+	p.undispersed.Store(undispersed)
+	p.overdue.Store(int64(max(age-p.maxAge, 0)))
+}
+
+// level is the share of the budget that is used.
+func (p *pressure) level() float64 {
+	b := p.budget.Load()
+	if b <= 0 {
+		return 1
+	}
+	return float64(p.undispersed.Load()) / float64(b)
+}
+
+// tight says that writers should hear of a full filesystem without a cache in between.
+func (p *pressure) tight() bool { return p.level() >= fullFrom }
+
+func (p *pressure) full() bool { return p.undispersed.Load() >= p.budget.Load() }
+
+// slowing says whether a writer was held up of late.
+func (p *pressure) slowing() bool {
+	return time.Since(time.Unix(0, p.throttled.Load())) < 5*time.Second
+}
+
+// delay grows smoothly from nothing: with the share of the budget above slowFrom, and with the time
+// that the oldest change is overdue, up to as long again as it was allowed.
+func (p *pressure) delay() time.Duration {
+	f := (p.level() - slowFrom) / (1 - slowFrom)
+	if p.maxAge > 0 {
+		f = max(f, float64(p.overdue.Load())/float64(p.maxAge))
+	}
+	f = min(max(f, 0), 1)
+	return time.Duration(f * f * float64(maxDelay))
+}
+
+// admit is zdbfs.Options.Admit.
+func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.WriteFlags) error {
+	room := p.budget.Load() - p.undispersed.Load()
+	if fl.Cache {
+		// write(2) has succeeded long ago: there is a reserve for it.
+		room += kernelSlack
+	}
+	if int64(n) > room {
+		return syscall.ENOSPC
+	}
+	p.undispersed.Add(int64(n))
+	d := p.delay()
+	if d < time.Millisecond {
+		return nil
+	}
+	p.throttled.Store(time.Now().UnixNano())
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
