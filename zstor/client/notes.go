@@ -21,7 +21,8 @@ const (
 type Owner struct {
 	Epoch uint64    `json:"epoch"`
 	ID    string    `json:"id"`
-	Since time.Time `json:"since"`
+	Since time.Time `json:"claimed"`
+	Host  string    `json:"host,omitempty"`
 	// Recovering: a recovery into this state directory has begun and is not complete; nothing may
 	// be mounted from it, running the recovery again goes on with it.
 	Recovering bool `json:"recovering,omitempty"`
@@ -35,8 +36,20 @@ type CutNote struct {
 	Time   time.Time `json:"time"`
 	Meta   Head      `json:"meta"`
 	Data   Head      `json:"data"`
-	// Pending is the id of a cut that was about to be written when the note was taken.
-	Pending string `json:"pending,omitempty"`
+	// High is the highest segment number, by namespace, that any cut, manifest or intent is known to
+	// use: new segments get higher ones after a takeover or a recovery.
+	High map[string]uint32 `json:"high,omitempty"`
+}
+
+// MinSegment is the lowest number that a new segment of the namespace may get.
+func (c *CutNote) MinSegment(ns string) uint32 {
+	if c == nil {
+		return 0
+	}
+	if high, ok := c.High[ns]; ok {
+		return high + 1
+	}
+	return 0
 }
 
 // Lengths gives the length in the newest cut of the segment in which it ended: below it a bad

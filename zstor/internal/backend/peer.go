@@ -217,10 +217,14 @@ func (p *Peer) downError() error {
 	return ErrDown
 }
 
-// note learns from an outcome. That a caller gave up says nothing about the node.
+// note learns from an outcome. That a caller gave up says nothing about the node, unless the
+// cause says that the node was too slow.
 func (p *Peer) note(ctx context.Context, start time.Time, err error) {
 	if err != nil && ctx.Err() != nil {
-		return
+		if !errors.Is(context.Cause(ctx), ErrDown) {
+			return
+		}
+		err = context.Cause(ctx)
 	}
 	took := time.Since(start)
 	alive := Answered(err)

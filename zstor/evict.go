@@ -1,0 +1,100 @@
+package zstor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"qsfs/zstor/client"
+	"qsfs/zstor/config"
+	"qsfs/zstor/internal/receipt"
+	"qsfs/zstor/internal/record"
+)
+
+// healthyWithin is how fresh a node's last answer must be to count as healthy now.
+const healthyWithin = 10 * time.Second
+
+// Evict gives or refuses consent to remove the local d<N> of a sealed data segment: full placement
+// under the policy, all of it confirmed, every node healthy now. In an emergency k+1 confirmed shards
+// on healthy nodes are enough, unless the configuration forbids it.
+func (s *Store) Evict(ctx context.Context, r client.EvictRequest) (client.EvictReply, error) {
+	if r.Namespace != nsData {
+		return client.EvictReply{Reason: "only file data is ever evicted"}, nil
+	}
+	k := record.SegmentKey{Namespace: r.Namespace, Segment: r.Segment}
+	no := func(format string, args ...any) (client.EvictReply, error) {
+		return client.EvictReply{Reason: fmt.Sprintf(format, args...)}, nil
+	}
+	if err := s.refusesAll(); err != nil {
+		return no("%v", err)
+	}
+	ref, listed, known := s.lookup(k)
+	if !known || !listed {
+		return no("segment %s is in no cut yet", segmentObject(k))
+	}
+	m, err := s.manifestOf(ctx, k)
+	if errors.Is(err, client.ErrNotDispersed) {
+		return no("segment %s is not dispersed", segmentObject(k))
+	}
+	if err != nil {
+		return client.EvictReply{}, err
+	}
+	if m.Generation != ref.Generation {
+		return no("segment %s is being encoded anew", segmentObject(k))
+	}
+	healthy, reason := s.healthyConfirmed(m)
+	if full(m) && healthy == int(m.N) {
+		return client.EvictReply{OK: true}, nil
+	}
+	if reason == "" {
+		reason = "it is stored under the fallback"
+	}
+	if !r.Emergency || s.cfg.QSFS.Evict == config.EvictFull || healthy < s.floor(int(m.K)) {
+		return no("segment %s has %d of %d confirmed shards on healthy nodes: %s", segmentObject(k), healthy, m.N, reason)
+	}
+	// Without d<N> the segment is not shipped again; the receipt says what there is.
+	if err := receipt.Write(s.state, k.Namespace, k.Segment, receipt.Receipt{Manifest: *m, Time: time.Now()}); err != nil {
+		return client.EvictReply{}, err
+	}
+	return client.EvictReply{OK: true}, nil
+}
+
+// refusesAll says why nothing at all may be evicted now.
+func (s *Store) refusesAll() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.fenced != nil:
+		return fmt.Errorf("another machine has taken over: %w", s.fenced)
+	case s.att == nil || s.att.verdict != client.Verified:
+		return errors.New("the state is not verified against the newest cut")
+	}
+	return nil
+}
+
+// healthyConfirmed counts the confirmed shards on nodes that answered just now, with the reason of
+// the first that does not count.
+func (s *Store) healthyConfirmed(m *record.Manifest) (int, string) {
+	n, reason := 0, ""
+	for _, h := range m.Nodes {
+		why := ""
+		p := s.peers[h.Node]
+		switch {
+		case h.State == record.GivenUp:
+			continue
+		case h.State != record.Confirmed:
+			why = fmt.Sprintf("shard %d on %s is %v", h.Index, h.Node, h.State)
+		case p == nil:
+			why = h.Node + " is not configured any more"
+		case !p.Up() || time.Since(p.Health().Answered) > healthyWithin:
+			why = h.Node + " does not answer"
+		}
+		if why == "" {
+			n++
+		} else if reason == "" {
+			reason = why
+		}
+	}
+	return n, reason
+}

@@ -1,0 +1,289 @@
+package zstor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zstor/internal/quorum"
+	"qsfs/zstor/internal/record"
+	"qsfs/zstor/internal/transfer"
+)
+
+// maxEntries keeps the intent within a record: an entry of six nodes takes about 250 bytes.
+const maxEntries = 800
+
+// intentBook knows every generation that may lie on the nodes and is not rooted by a manifest and a
+// cut: what is being sent, what tails consist of, and what waits to be deleted.
+//
+// It is kept on the metadata nodes as one living record of this process: each version lists all
+// entries that are still open, so the newest version alone says what to clean up after a crash. An
+// entry is on record, on W nodes, before the first shard of its generation is offered; it leaves the
+// list once its generation is rooted, or deleted from every node that was offered some of it.
+type intentBook struct {
+	set *quorum.Set
+	log *slog.Logger
+
+	// mu guards what follows, and is held while a version is written: versions come in order.
+	mu      sync.Mutex
+	round   record.RoundID
+	entries map[record.Generation]*intentEntry
+	stale   bool                      // the record lists entries that are over
+	old     map[string]record.Version // intents of earlier processes, to be tombstoned
+	forget  map[string]time.Time      // tombstoned, to be forgotten
+}
+
+type intentEntry struct {
+	record.IntentEntry
+	gen   *transfer.Generation // nil for what an earlier process left
+	inUse bool                 // this process still builds on it
+	dead  bool                 // a cut without it was acknowledged: delete
+	since time.Time
+	// manifest: its manifest is on record, and goes with it.
+	manifest bool
+}
+
+func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
+	b := &intentBook{set: set, log: log, entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}}
+	_, _ = rand.Read(b.round[:]) // never fails: the runtime ends the process instead
+	return b
+}
+
+// declare puts generations on record. When it returns nil, W metadata nodes know them up to the
+// highest stripe given, and shards may be offered.
+func (b *intentBook) declare(ctx context.Context, maxStripe uint32, gens ...*transfer.Generation) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range gens {
+		e := b.entries[g.ID()]
+		if e == nil {
+			e = &intentEntry{gen: g, since: time.Now()}
+			b.entries[g.ID()] = e
+		}
+		e.inUse = true
+		e.IntentEntry = g.IntentEntry(max(maxStripe, e.MaxStripe))
+	}
+	if err := b.writeLocked(ctx); err != nil {
+		return fmt.Errorf("write intent: %w", err)
+	}
+	crashpoint.Hit("zstor.upload.intent")
+	return nil
+}
+
+func (b *intentBook) writeLocked(ctx context.Context) error {
+	in := record.Intent{Round: b.round, Writer: b.set.Writer(), Time: time.Now().UTC()}
+	open := make([]*intentEntry, 0, len(b.entries))
+	for _, e := range b.entries {
+		open = append(open, e)
+	}
+	slices.SortFunc(open, func(a, b *intentEntry) int { return a.since.Compare(b.since) })
+	for len(open) > maxEntries {
+		i := slices.IndexFunc(open, func(e *intentEntry) bool { return !e.inUse })
+		if i < 0 {
+			return errors.New("too many generations at once")
+		}
+		b.log.Warn("too many deletions wait for nodes that are away: the oldest are left to a sweep", "object", open[i].Object)
+		delete(b.entries, open[i].Generation)
+		open = slices.Delete(open, i, i+1)
+	}
+	for _, e := range open {
+		in.Entries = append(in.Entries, e.IntentEntry)
+	}
+	body, err := in.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := b.set.Put(ctx, record.KindIntent, b.round.String(), body); err != nil {
+		return err
+	}
+	b.stale = false
+	return nil
+}
+
+// release says that this process does not build on a generation any more. It dies with the next cut
+// that does not name it.
+func (b *intentBook) release(g *transfer.Generation) {
+	if g == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[g.ID()]; e != nil {
+		e.inUse = false
+	}
+}
+
+// settled takes out what is rooted: its manifest is on record and a cut names it.
+func (b *intentBook) settled(id record.Generation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.entries[id]; ok {
+		delete(b.entries, id)
+		b.stale = true
+	}
+}
+
+// condemn puts a rooted generation back on the list: something else takes its place.
+func (b *intentBook) condemn(m *record.Manifest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.entries[m.Generation] != nil {
+		return
+	}
+	last := max(m.DataStripes+m.IndexStripes, 1) - 1
+	b.entries[m.Generation] = &intentEntry{since: time.Now(), manifest: true, IntentEntry: record.IntentEntry{
+		Object: m.Object, Generation: m.Generation, K: m.K, N: m.N, KeyEpoch: m.KeyEpoch, MaxStripe: last, Nodes: slices.Clone(m.Nodes),
+	}}
+	b.stale = true
+}
+
+// bury marks what neither the acknowledged cut names nor this process builds on.
+func (b *intentBook) bury(live func(record.IntentEntry) bool) (dead int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries {
+		if !e.inUse && !live(e.IntentEntry) {
+			e.dead = true
+		}
+		if e.dead {
+			dead++
+		}
+	}
+	return dead
+}
+
+// graves lists what is to be deleted, the oldest first.
+func (b *intentBook) graves() []*intentEntry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []*intentEntry
+	for _, e := range b.entries {
+		if e.dead {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b *intentEntry) int { return a.since.Compare(b.since) })
+	return out
+}
+
+// deleted takes holdings off a dead entry, and the entry off the book after its last one.
+func (b *intentBook) deleted(id record.Generation, nodes []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[id]
+	if e == nil {
+		return
+	}
+	e.Nodes = slices.DeleteFunc(slices.Clone(e.Nodes), func(h record.Holding) bool { return slices.Contains(nodes, h.Node) })
+	b.stale = true
+	if len(e.Nodes) == 0 {
+		delete(b.entries, id)
+	}
+}
+
+// adopt takes over what earlier processes had on record. Nothing of it is built on: their
+// incomplete generations have ended.
+func (b *intentBook) adopt(ctx context.Context) error {
+	l, err := b.set.List(ctx, record.KindIntent)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range l.Records {
+		if r.Object == b.round.String() {
+			continue
+		}
+		in, err := record.DecodeIntent(r.Body)
+		if err != nil {
+			b.log.Error("an intent cannot be read: what it names stays until a sweep", "error", err)
+			continue
+		}
+		for _, e := range in.Entries {
+			if b.entries[e.Generation] == nil {
+				b.entries[e.Generation] = &intentEntry{IntentEntry: e, since: in.Time}
+			}
+		}
+		b.old[r.Object] = r.Version
+	}
+	b.stale = b.stale || len(b.old) > 0
+	return nil
+}
+
+// tidy writes a fresh version when the record lists what is over, then tombstones the intents of
+// earlier processes, whose entries it holds now, and forgets old tombstones.
+func (b *intentBook) tidy(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stale {
+		if err := b.writeLocked(ctx); err != nil {
+			return err
+		}
+	}
+	for object, v := range b.old {
+		if _, err := b.set.Tombstone(ctx, record.KindIntent, object, v); err != nil {
+			return err
+		}
+		delete(b.old, object)
+		b.forget[object] = time.Now()
+	}
+	_, err := b.set.Prune(ctx, record.KindIntent, b.round.String(), 2)
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// forgetOld ends tombstones that all nodes have had long enough.
+func (b *intentBook) forgetOld(ctx context.Context) error {
+	b.mu.Lock()
+	var objects []string
+	for o := range b.forget {
+		objects = append(objects, o)
+	}
+	b.mu.Unlock()
+	for _, o := range objects {
+		gone, err := b.set.Forget(ctx, record.KindIntent, o)
+		if err != nil {
+			return err
+		}
+		if gone {
+			b.mu.Lock()
+			delete(b.forget, o)
+			b.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// highest gives the highest segment number of a namespace that an entry names.
+func (b *intentBook) highest(ns string) (uint32, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var high uint32
+	found := false
+	for _, e := range b.entries {
+		if k, ok := segmentOf(e.Object); ok && k.Namespace == ns {
+			high, found = max(high, k.Segment), true
+		}
+	}
+	return high, found
+}
+
+// count gives the number of entries that wait to be deleted.
+func (b *intentBook) count() (dead int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries {
+		if e.dead {
+			dead++
+		}
+	}
+	return dead
+}

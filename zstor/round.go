@@ -1,0 +1,480 @@
+package zstor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zstor/client"
+	"qsfs/zstor/internal/record"
+	"qsfs/zstor/internal/watch"
+)
+
+const (
+	// segmentsAtOnce bounds the sealed segments that ship side by side.
+	segmentsAtOnce = 3
+	// small changes that no fsync asked for wait one round.
+	smallChange = 64 << 10
+	// sealWait is how long a round waits for i<N> of a segment that is complete already.
+	sealWait = 5 * time.Second
+)
+
+// target is what a round ships up to.
+type target struct {
+	session    uint64
+	meta, data record.Head
+	urgent     bool
+}
+
+// runRounds ships every sync interval, and at once when somebody waits.
+func (s *Store) runRounds() {
+	tick := time.NewTicker(s.cfg.QSFS.SyncInterval)
+	defer tick.Stop()
+	skipped := false
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.kickRound:
+		case <-tick.C:
+		}
+		if !s.due(&skipped) {
+			continue
+		}
+		if err := s.round(s.life); err != nil && s.life.Err() == nil {
+			s.log.Warn("round failed", "error", err)
+			s.pause(time.Second)
+		}
+	}
+}
+
+// retry wakes the round loop.
+func (s *Store) retry() { kick(s.kickRound) }
+
+func (s *Store) pause(d time.Duration) {
+	select {
+	case <-s.life.Done():
+	case <-time.After(d):
+	}
+}
+
+// due decides whether a round is worth its records now.
+func (s *Store) due(skipped *bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.att
+	if a == nil || s.fenced != nil || s.role != roleOwner {
+		return false
+	}
+	if a.verdict == client.Unverified {
+		return true // the round compares first
+	}
+	if a.verdict != client.Verified || !a.announced {
+		return false
+	}
+	if s.coversLocked(a) {
+		*skipped = false
+		return a.again || s.cut != nil && time.Since(s.cut.Time) >= s.o.IdleCut
+	}
+	if !a.urgent && !*skipped && s.cut != nil && s.cut.Meta.Segment == a.meta.Segment && s.cut.Data.Segment == a.data.Segment &&
+		a.meta.Offset-s.cut.Meta.Offset+a.data.Offset-s.cut.Data.Offset < smallChange && !s.cutsByOther(a) {
+		*skipped = true
+		return false
+	}
+	*skipped = false
+	return true
+}
+
+// cutsByOther reports whether the newest cut was written for another session: the first cut of a
+// session does not wait.
+func (s *Store) cutsByOther(a *attachment) bool { return s.cut.Session != a.req.Session }
+
+// dirty reports whether something announced is not covered yet.
+func (s *Store) dirty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.att != nil && s.att.verdict == client.Verified && s.fenced == nil && !s.coversLocked(s.att)
+}
+
+// round ships everything up to the heads announced when it begins, and cuts.
+func (s *Store) round(ctx context.Context) error {
+	s.roundMu.Lock()
+	defer s.roundMu.Unlock()
+	start := time.Now()
+	t, err := s.aim(ctx)
+	if err == nil && t != nil {
+		err = s.shipAndCut(ctx, t, start)
+	}
+	s.noteFenced(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t != nil || err != nil {
+		s.rounds++
+	}
+	if err != nil && ctx.Err() == nil {
+		s.problem, s.problems = err, time.Now()
+	} else if err == nil {
+		s.problem = nil
+	}
+	close(s.cutDone)
+	s.cutDone = make(chan struct{})
+	return err
+}
+
+// aim takes the target; nil when there is nothing to do.
+func (s *Store) aim(ctx context.Context) (*target, error) {
+	s.mu.Lock()
+	a := s.att
+	again := a != nil && s.fenced == nil && a.verdict == client.Unverified
+	s.mu.Unlock()
+	if again {
+		s.verify(ctx, a)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a == nil || s.fenced != nil {
+		return nil, nil
+	}
+	if a.verdict == client.Unverified {
+		return nil, errors.New(a.reason)
+	}
+	if a.verdict != client.Verified || s.att != a {
+		return nil, nil
+	}
+	t := &target{session: a.req.Session, meta: a.meta, data: a.data, urgent: a.urgent}
+	a.urgent, a.again = false, false
+	t.meta.Session, _ = sessionAt(a.req, t.meta.Seq)
+	return t, nil
+}
+
+func (s *Store) shipAndCut(ctx context.Context, t *target, start time.Time) error {
+	var tails []record.Tail
+	var fresh []*segment
+	// Data first: every metadata batch that ships has the data that it needs.
+	for _, ns := range []struct {
+		name string
+		head record.Head
+	}{{nsData, t.data}, {nsMeta, t.meta}} {
+		segs, err := s.shipSealed(ctx, ns.name, ns.head.Segment)
+		if err != nil {
+			return err
+		}
+		fresh = append(fresh, segs...)
+		tail, err := s.segment(record.SegmentKey{Namespace: ns.name, Segment: ns.head.Segment}).shipTail(ctx, ns.head)
+		if err != nil {
+			return fmt.Errorf("ship tail of %s: %w", ns.name, err)
+		}
+		if tail != nil {
+			tails = append(tails, *tail)
+		}
+	}
+	return s.publish(ctx, t, fresh, tails, start)
+}
+
+// shipSealed brings every sealed segment below the head to the floor, and returns those that the
+// newest cut does not name yet, or names with another generation.
+func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) ([]*segment, error) {
+	todo, err := s.sealedBelow(ctx, ns, below)
+	if err != nil {
+		return nil, err
+	}
+	grp, gctx := errgroup.WithContext(ctx)
+	grp.SetLimit(segmentsAtOnce)
+	out := make([]*segment, len(todo))
+	for i, k := range todo {
+		out[i] = s.segment(k)
+		grp.Go(func() error { return out[i].ship(gctx) })
+	}
+	return out, grp.Wait()
+}
+
+// sealedBelow lists the segments below the head that are not in the ledger. A segment whose d<N> is
+// complete but whose i<N> is still being written is waited for.
+func (s *Store) sealedBelow(ctx context.Context, ns string, below uint32) ([]record.SegmentKey, error) {
+	deadline := time.Now().Add(sealWait)
+	for {
+		sealed, err := watch.Sealed(s.state, ns)
+		if err != nil {
+			return nil, err
+		}
+		local, err := watch.Local(s.state, ns)
+		if err != nil {
+			return nil, err
+		}
+		isSealed := map[uint32]bool{}
+		var out []record.SegmentKey
+		for _, n := range sealed {
+			isSealed[n] = true
+			k := record.SegmentKey{Namespace: ns, Segment: n}
+			if n < below && s.wanted(k) {
+				out = append(out, k)
+			}
+		}
+		missing := false
+		for _, n := range local {
+			missing = missing || n < below && !isSealed[n]
+		}
+		if !missing {
+			return out, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("a segment of %s below %d is not sealed", ns, below)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// wanted reports whether a sealed segment still has to enter a cut: it is in none, or it was
+// shipped again since.
+func (s *Store) wanted(k record.SegmentKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ledger == nil || !s.ledger.Has(k) {
+		return true
+	}
+	return s.segments[k] != nil
+}
+
+// publish writes the cut and, once it is acknowledged, draws the consequences.
+func (s *Store) publish(ctx context.Context, t *target, fresh []*segment, tails []record.Tail, start time.Time) error {
+	if err := s.rebase(ctx); err != nil {
+		s.log.Warn("no new base", "error", err)
+	}
+	cut := &record.Cut{Time: time.Now().UTC(), Session: t.session, Meta: t.meta, Data: t.data, Tails: tails}
+	if err := s.condemnReplaced(ctx, fresh); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	for _, g := range fresh {
+		m := g.obj.manifest()
+		s.ledger.Add(record.SegmentRef{SegmentKey: g.key, Generation: m.Generation, DataLen: m.DataLen, IndexLen: m.IndexLen})
+	}
+	s.ledger.Fill(cut)
+	s.mu.Unlock()
+	crashpoint.Hit("zstor.cut.before")
+	if _, err := s.set.PublishCut(ctx, cut); err != nil {
+		return err
+	}
+	crashpoint.Hit("zstor.cut.put")
+	s.acknowledged(ctx, cut, t, fresh, start)
+	crashpoint.Hit("zstor.cut.after")
+	return nil
+}
+
+// condemnReplaced puts the generations that others take the place of back on record, so that they
+// are deleted once the cut without them is acknowledged.
+func (s *Store) condemnReplaced(ctx context.Context, fresh []*segment) error {
+	for _, g := range fresh {
+		ref, listed, _ := s.lookup(g.key)
+		if !listed || ref.Generation == g.obj.manifest().Generation {
+			continue
+		}
+		old, _, err := s.readManifest(ctx, segmentObject(g.key), ref.Generation)
+		if err != nil {
+			return err
+		}
+		s.intents.condemn(old)
+	}
+	return nil
+}
+
+// acknowledged draws the consequences of a cut that W metadata nodes have.
+func (s *Store) acknowledged(ctx context.Context, cut *record.Cut, t *target, fresh []*segment, start time.Time) {
+	s.mu.Lock()
+	s.rate.add(s.mover.Written.Load(), time.Since(start))
+	s.cut, s.cutTook = cut, time.Since(start)
+	if a := s.att; a != nil && a.req.Session == t.session {
+		if s.coversLocked(a) {
+			a.since = time.Time{}
+		} else {
+			a.since = start // what was announced before the round began is in the cut
+		}
+	}
+	for _, g := range fresh {
+		if s.segments[g.key] == g {
+			delete(s.segments, g.key)
+		}
+	}
+	s.mu.Unlock()
+	if err := s.saveCutNote(); err != nil {
+		s.log.Warn("cannot note the newest cut", "error", err)
+	}
+	for _, g := range fresh {
+		s.entered(g)
+	}
+	s.bury(cut)
+	s.tellDataNodes(ctx, cut)
+	s.log.Debug("cut", "cut", cut.ID().String(), "took", time.Since(start), "segments", len(fresh))
+	kick(s.kickWork)
+}
+
+// entered handles a sealed segment that stands in an acknowledged cut for the first time.
+func (s *Store) entered(g *segment) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.obj
+	g.drop(tailPieces(g.tail))
+	o.mu.Lock()
+	o.inCut = true
+	id := o.man.Generation
+	o.mu.Unlock()
+	s.intents.release(g.gen)
+	s.intents.settled(id)
+	if err := s.writeReceipt(o); err != nil {
+		s.log.Error("cannot write a receipt", "segment", segmentObject(g.key), "error", err)
+	}
+}
+
+func tailPieces(t *record.Tail) []record.Piece {
+	if t == nil {
+		return nil
+	}
+	return t.Pieces
+}
+
+// bury marks every generation on record that the cut does not name and nobody builds on.
+func (s *Store) bury(cut *record.Cut) {
+	live := map[record.Generation]bool{}
+	for i := range cut.Tails {
+		if w := cut.Tails[i].Whole; w != nil {
+			live[w.Generation] = true
+		}
+		for _, p := range cut.Tails[i].Pieces {
+			live[p.Manifest.Generation] = true
+		}
+	}
+	if cut.Base != nil {
+		live[cut.Base.Manifest.Generation] = true
+	}
+	var rooted []record.Generation
+	s.intents.bury(func(e record.IntentEntry) bool {
+		if live[e.Generation] {
+			return true
+		}
+		if k, ok := segmentOf(e.Object); ok && segmentObject(k) == e.Object {
+			if ref, listed, _ := s.lookup(k); listed && ref.Generation == e.Generation {
+				rooted = append(rooted, e.Generation)
+				return true
+			}
+		}
+		return false
+	})
+	for _, id := range rooted {
+		s.intents.settled(id)
+	}
+}
+
+// tellDataNodes puts the head of the cut on every data node that is up: hiding the newest cut then
+// takes all of them.
+func (s *Store) tellDataNodes(ctx context.Context, cut *record.Cut) {
+	value, err := s.sealer.SealHead(record.CutHead{ID: cut.ID(), Time: cut.Time})
+	if err != nil {
+		s.log.Error("cannot seal the head of a cut", "error", err)
+		return
+	}
+	name := s.sealer.HeadName(s.sealer.KeyEpoch())
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var grp errgroup.Group
+	for _, id := range s.order {
+		grp.Go(func() error {
+			if err := s.peers[id].Put(ctx, name, value); err != nil {
+				s.log.Debug("node does not know the newest cut", "node", id, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = grp.Wait() // no error comes out: a node that is away hears of the next cut
+}
+
+// rebase disperses a new base when the changes since the last one have become many.
+func (s *Store) rebase(ctx context.Context) error {
+	s.mu.Lock()
+	due := s.ledger.Due()
+	var base *record.Base
+	if due {
+		id := record.CutID{}
+		if s.cut != nil {
+			id = s.cut.ID()
+		}
+		base = s.ledger.Snapshot(id.Epoch, id.Number)
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	encoded, err := base.Encode()
+	if err != nil {
+		return err
+	}
+	object := fmt.Sprintf("%s%d.%d", basePrefix, base.Epoch, base.Number)
+	gen, man, err := s.putBytes(ctx, object, int64(len(encoded)), func(p []byte, off int64) error {
+		copy(p, encoded[off:])
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err = s.ledger.Rebase(base, s.sealer.NewBaseRef(base, encoded, *man))
+	s.mu.Unlock()
+	// The base that is replaced was adopted or released; this one is live with the cut that follows.
+	s.intents.release(gen)
+	return err
+}
+
+// runUploads ships sealed segments as soon as the watcher sees them, ahead of their round.
+func (s *Store) runUploads() {
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.watch.C():
+		}
+		if !s.shipping() {
+			continue
+		}
+		for _, ns := range []string{nsData, nsMeta} {
+			if err := s.uploadSealed(ns); err != nil && s.life.Err() == nil {
+				s.noteFenced(err)
+				s.log.Info("upload waits", "namespace", ns, "error", err)
+			}
+		}
+	}
+}
+
+func (s *Store) shipping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.att != nil && s.att.verdict == client.Verified && s.fenced == nil && s.role == roleOwner && s.ledger != nil
+}
+
+func (s *Store) uploadSealed(ns string) error {
+	sealed, err := watch.Sealed(s.state, ns)
+	if err != nil {
+		return err
+	}
+	grp, ctx := errgroup.WithContext(s.life)
+	grp.SetLimit(segmentsAtOnce)
+	for _, n := range sealed {
+		k := record.SegmentKey{Namespace: ns, Segment: n}
+		if _, listed, known := s.lookup(k); listed || !known {
+			continue
+		}
+		if _, err := os.Stat(s.dataPath(k)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		grp.Go(func() error { return s.segment(k).ship(ctx) })
+	}
+	return grp.Wait()
+}

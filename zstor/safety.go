@@ -1,0 +1,98 @@
+package zstor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"qsfs/zstor/client"
+)
+
+// judgeSafety puts the verdict in front: one word, one sentence, what to do.
+func judgeSafety(st *client.Status) {
+	down := downNodes(st)
+	late := max(4*st.Policy.SyncInterval, 30*time.Second)
+	switch {
+	case st.Verdict == client.Fenced:
+		st.Safety, st.Headline = client.Stopped, "Another machine has taken over this filesystem; nothing written here leaves this machine any more."
+		st.Advice = []string{"If that was meant: stop the mount, move the state directory aside, and use zdbfs salvage for what is only here.", "If not: stop the other machine, then mount with --take-over."}
+	case st.Verdict == client.Stale:
+		st.Safety, st.Headline = client.Stopped, "The local state is not the newest one; nothing written here leaves this machine. "+st.Reason
+		st.Advice = []string{"Move the state directory aside, run zdbfs recover, then zdbfs salvage for what is only in the old one."}
+	case st.Owner.Recovering:
+		st.Safety, st.Headline = client.Offline, "A recovery is not complete."
+		st.Advice = []string{"Run zdbfs recover again; it goes on where it stopped."}
+	case !st.Formatted:
+		st.Safety, st.Headline = client.Offline, "This machine owns no filesystem."
+		st.Advice = []string{"For a new filesystem: zstor format. To bring one back: zdbfs recover."}
+	case !st.Attached:
+		st.Safety, st.Headline = client.Offline, "No filesystem is mounted; what is dispersed stays as it is."
+	case st.Verdict == client.Unverified:
+		st.Safety, st.Headline = client.Offline, "Not verified: too few metadata nodes answer, so nothing is shipped. "+st.Reason
+		st.Advice = nodeAdvice(down)
+	case st.Pending.Problem != "" && (st.Pending.Bytes > 0 || st.Pending.Age > 0), st.Pending.Age > late:
+		st.Safety = client.AtRisk
+		st.Headline = fmt.Sprintf("%s are only on this machine, the oldest for %s.", size(st.Pending.Bytes), round(st.Pending.Age))
+		if st.Pending.Problem != "" {
+			st.Headline += " " + st.Pending.Problem
+		}
+		st.Advice = nodeAdvice(down)
+	case len(down) > 0 || st.Objects.Degraded > 0 || st.Objects.Fallback > 0:
+		st.Safety = client.Degraded
+		st.Headline = fmt.Sprintf("All data survives the loss of %s more; the policy promises more than that.", losses(st))
+		st.Advice = nodeAdvice(down)
+	case st.Pending.Bytes > 0:
+		st.Safety = client.Shipping
+		st.Headline = fmt.Sprintf("Safe up to %s ago; %s are on their way.", round(st.Pending.Age), size(st.Pending.Bytes))
+	default:
+		st.Safety = client.Safe
+		st.Headline = fmt.Sprintf("Everything is dispersed, and survives the loss of %s.", losses(st))
+	}
+}
+
+func downNodes(st *client.Status) []string {
+	var out []string
+	for _, n := range st.Nodes {
+		if !n.Up || n.Role == "metadata" && !n.Counts && st.Formatted {
+			out = append(out, n.ID)
+		}
+	}
+	return out
+}
+
+func nodeAdvice(down []string) []string {
+	if len(down) == 0 {
+		return nil
+	}
+	return []string{"Bring back: " + strings.Join(down, ", ") + "."}
+}
+
+func losses(st *client.Status) string {
+	return fmt.Sprintf("any %s or %s", count(st.SurvivableNodes, "node"), count(st.SurvivableGroups, "whole group"))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func round(d time.Duration) time.Duration {
+	if d > 10*time.Second {
+		return d.Round(time.Second)
+	}
+	return d.Round(100 * time.Millisecond)
+}
+
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	f, u := float64(n)/1024, 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[u])
+}

@@ -1,0 +1,356 @@
+package zstor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zstor/client"
+	"qsfs/zstor/internal/quorum"
+	"qsfs/zstor/internal/record"
+	"qsfs/zstor/internal/transfer"
+)
+
+// prunedCuts is how many superseded cuts stay on the metadata nodes.
+const prunedCuts = 8
+
+// runWork completes objects and deletes what is dead, after each cut, when a node comes back, and
+// from time to time.
+func (s *Store) runWork() {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.kickWork:
+		case <-tick.C:
+		}
+		if !s.shipping() {
+			continue
+		}
+		for _, f := range []func(context.Context) error{s.complete, s.deleteDead, s.replaceFallbacks} {
+			if err := f(s.life); err != nil && s.life.Err() == nil {
+				s.noteFenced(err)
+				s.log.Info("background work goes on later", "error", err)
+			}
+		}
+	}
+}
+
+// deleteDead removes the shards of dead generations from the nodes that are up. Before the first
+// byte goes, the epoch is asked for: whoever was fenced deletes nothing.
+func (s *Store) deleteDead(ctx context.Context) error {
+	graves := s.intents.graves()
+	work := false
+	for _, e := range graves {
+		for _, h := range e.Nodes {
+			p := s.peers[h.Node]
+			work = work || p == nil || p.Up() || !e.offered(h)
+		}
+	}
+	if !work {
+		return nil
+	}
+	if err := s.set.Verify(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range graves {
+		var done []string
+		for _, h := range e.Nodes {
+			p := s.peers[h.Node]
+			switch {
+			case p == nil || !e.offered(h):
+				done = append(done, h.Node) // a removed node's content is its owner's business
+			case p.Up():
+				crashpoint.Hit("zstor.delete.before")
+				if err := s.mover.DeleteHolding(ctx, &e.IntentEntry, h); err != nil {
+					errs = append(errs, err)
+				} else {
+					done = append(done, h.Node)
+				}
+			}
+		}
+		if e.manifest && len(done) == len(e.Nodes) {
+			object := record.ManifestObject(e.Object, e.Generation)
+			if _, err := s.set.Tombstone(ctx, record.KindManifest, object, record.Version{}); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		s.intents.deleted(e.Generation, done)
+	}
+	return errors.Join(errs...)
+}
+
+// offered reports whether a holder may have anything of the generation. Of an earlier process's
+// generations nothing is known, so everything is assumed.
+func (e *intentEntry) offered(h record.Holding) bool {
+	return e.gen == nil || e.gen.Offered(int(h.Index))
+}
+
+// replaceFallbacks ships segments anew whose copy is stored under the fallback, as soon as the main
+// policy can be placed again and while the local copy is still there.
+func (s *Store) replaceFallbacks(context.Context) error {
+	if !s.mainPossible() {
+		return nil
+	}
+	for _, o := range s.objects.all() {
+		o.mu.Lock()
+		again := o.man.Fallback && o.inCut
+		o.mu.Unlock()
+		if !again || !s.isLocal(o.key) {
+			continue
+		}
+		s.log.Info("encoding anew under the main policy", "object", segmentObject(o.key))
+		g := s.segment(o.key) // a fresh one: the first left the table with its cut
+		if err := g.ship(s.life); err != nil {
+			return err
+		}
+		s.forceRound()
+	}
+	return nil
+}
+
+// forceRound asks for a cut although nothing new was announced.
+func (s *Store) forceRound() {
+	s.mu.Lock()
+	if s.att != nil {
+		s.att.again = true
+	}
+	s.mu.Unlock()
+	s.retry()
+}
+
+// complete goes on with incomplete objects: missing shards are rebuilt on nodes that are back,
+// unconfirmed ones read back when it is time.
+func (s *Store) complete(ctx context.Context) error {
+	var errs []error
+	for _, o := range s.objects.all() {
+		if ctx.Err() != nil {
+			break
+		}
+		o.mu.Lock()
+		wait := !o.inCut || time.Now().Before(o.next)
+		o.mu.Unlock()
+		if wait {
+			continue
+		}
+		if err := s.completeObject(ctx, o); err != nil {
+			errs = append(errs, err)
+			o.mu.Lock()
+			o.tries++
+			o.next = time.Now().Add(min(time.Second<<min(o.tries, 6), time.Minute))
+			o.mu.Unlock()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) completeObject(ctx context.Context, o *object) error {
+	m := o.manifest()
+	states := make([]record.HoldState, len(m.Nodes))
+	changed := false
+	var errs []error
+	for i, h := range m.Nodes {
+		states[i] = h.State
+		p := s.peers[h.Node]
+		if p == nil || !p.Up() {
+			continue
+		}
+		next, err := s.completeHolding(ctx, o, m, h)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if next > h.State && h.State != record.GivenUp {
+			states[i], changed = next, true
+		}
+	}
+	if changed {
+		next := *m
+		next.Nodes = append([]record.Holding(nil), m.Nodes...)
+		for i := range next.Nodes {
+			next.Nodes[i].State = states[i]
+		}
+		v, err := s.putManifest(ctx, &next)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		o.mu.Lock()
+		o.man, o.version = &next, v
+		o.mu.Unlock()
+		if full(&next) {
+			s.log.Info("object is complete", "object", next.Object)
+		}
+	}
+	return errors.Join(append(errs, s.writeReceipt(o))...)
+}
+
+// completeHolding brings one index of an object forward and returns its new state.
+func (s *Store) completeHolding(ctx context.Context, o *object, m *record.Manifest, h record.Holding) (record.HoldState, error) {
+	switch h.State {
+	case record.Offered:
+		if err := s.restoreIndex(ctx, o, m, int(h.Index)); err != nil {
+			return h.State, err
+		}
+		o.mu.Lock()
+		o.stored = time.Now()
+		o.mu.Unlock()
+		if s.peers[h.Node].Durability().OnAck() {
+			return record.Confirmed, nil
+		}
+		return record.Stored, nil
+	case record.Stored:
+		return s.confirmIndex(ctx, o, m, h)
+	}
+	return h.State, nil
+}
+
+// restoreIndex puts every shard of an index on its node that the node lacks.
+func (s *Store) restoreIndex(ctx context.Context, o *object, m *record.Manifest, index int) error {
+	missing, err := s.missingOf(ctx, o, m, index)
+	if err != nil {
+		return err
+	}
+	for _, stripe := range missing {
+		if _, err := s.mover.RebuildStripe(ctx, m, stripe, []int{index}); err != nil {
+			return err
+		}
+		if o.gen != nil {
+			o.gen.Restored(index, stripe)
+		}
+	}
+	return nil
+}
+
+func (s *Store) missingOf(ctx context.Context, o *object, m *record.Manifest, index int) ([]uint32, error) {
+	if o.gen != nil && o.gen.ID() == m.Generation {
+		return o.gen.MissingOf(index), nil
+	}
+	stripes := make([]uint32, m.DataStripes+m.IndexStripes)
+	for i := range stripes {
+		stripes[i] = uint32(i)
+	}
+	return s.mover.Claimed(ctx, m, index, stripes)
+}
+
+// confirmIndex reads the shards of an unconfirmed index back, once it is time.
+func (s *Store) confirmIndex(ctx context.Context, o *object, m *record.Manifest, h record.Holding) (record.HoldState, error) {
+	d := s.peers[h.Node].Durability()
+	if d.OnAck() {
+		return record.Confirmed, nil
+	}
+	wait := s.cfg.QSFS.ConfirmAfter
+	if !d.Unconfirmed {
+		wait = d.After
+	}
+	o.mu.Lock()
+	early := time.Since(o.stored) < wait
+	o.mu.Unlock()
+	if early {
+		return h.State, nil
+	}
+	if !d.Unconfirmed {
+		return record.Confirmed, nil
+	}
+	for stripe := range m.DataStripes + m.IndexStripes {
+		state, err := s.mover.Verify(ctx, m, int(h.Index), stripe)
+		if err != nil {
+			return h.State, err
+		}
+		if state == transfer.ShardGood {
+			continue
+		}
+		s.log.Warn("an acknowledged shard was not kept", "node", h.Node, "object", m.Object, "stripe", stripe, "state", state.String())
+		if _, err := s.mover.RebuildStripe(ctx, m, stripe, []int{int(h.Index)}); err != nil {
+			return h.State, err
+		}
+		o.mu.Lock()
+		o.stored = time.Now() // confirmed when it was read back again
+		o.mu.Unlock()
+		return h.State, nil
+	}
+	return record.Confirmed, nil
+}
+
+// runMaintenance looks at the metadata nodes: it rebuilds those that were wiped or are new, notices
+// another owner, keeps the records tidy, and makes a missing comparison good.
+func (s *Store) runMaintenance() {
+	tick := time.NewTicker(s.o.Maintain)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-s.life.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		owner := s.role == roleOwner && s.fenced == nil
+		s.mu.Unlock()
+		st := s.metaStatus(s.life)
+		if !owner {
+			continue
+		}
+		if st.FencedBy != nil {
+			// One node that shows another owner is no proof: ask for a quorum.
+			s.noteFenced(s.set.Verify(s.life))
+		}
+		for _, i := range st.NeedsRebuild() {
+			if _, err := s.set.RebuildNode(s.life, i); err != nil && s.life.Err() == nil {
+				s.noteFenced(err)
+				s.log.Warn("a metadata node could not be rebuilt", "node", st.Nodes[i].ID, "error", err)
+			}
+		}
+		if st.CanWrite && s.shipping() && n%4 == 0 {
+			s.tidy(s.life)
+		}
+	}
+}
+
+// tidy removes superseded records. What fails is tried again.
+func (s *Store) tidy(ctx context.Context) {
+	err := s.intents.tidy(ctx)
+	if err == nil {
+		_, err = s.set.Prune(ctx, record.KindCut, record.CutObject, prunedCuts)
+	}
+	if err == nil {
+		err = s.intents.forgetOld(ctx)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, quorum.ErrNotFound) {
+		s.noteFenced(err)
+		s.log.Debug("records are tidied later", "error", err)
+	}
+}
+
+// findIncomplete looks through the sealed segments that the cut names and that have no valid and
+// full receipt: their objects are at the floor, and wait to be completed.
+func (s *Store) findIncomplete(ctx context.Context) error {
+	for _, ns := range []string{nsData, nsMeta} {
+		todo, err := s.withoutReceipt(ns)
+		if err != nil {
+			return err
+		}
+		for _, k := range todo {
+			ref, listed, _ := s.lookup(k)
+			if !listed {
+				continue // not dispersed yet: the next round's business
+			}
+			m, v, err := s.readManifest(ctx, segmentObject(k), ref.Generation)
+			if err != nil {
+				if errors.Is(err, client.ErrDamaged) {
+					s.log.Error("a manifest is lost", "segment", segmentObject(k), "error", err)
+					continue
+				}
+				return err
+			}
+			o := s.objects.add(k, m, v, nil)
+			o.mu.Lock()
+			o.inCut = true
+			o.mu.Unlock()
+		}
+	}
+	kick(s.kickWork)
+	return nil
+}
