@@ -41,7 +41,7 @@ func TestSyncedSurvivesKill(t *testing.T) {
 		must(t, d.Sync())
 		must(t, d.Close())
 		f.kill()
-		if err := unix.Stat(f.dir, new(unix.Stat_t)); err != syscall.ENOTCONN {
+		if err := unix.Statfs(f.dir, new(unix.Statfs_t)); err != syscall.ENOTCONN {
 			t.Errorf("the dead mount answers %v", err)
 		}
 		f.start()

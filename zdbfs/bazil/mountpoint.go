@@ -25,8 +25,8 @@ type MountPointError struct {
 // Error gives one line.
 func (e *MountPointError) Error() string { return fmt.Sprintf("mount point %s: %s", e.Dir, e.Reason) }
 
-// statTimeout bounds a look at a mount whose process may hang.
-const statTimeout = 5 * time.Second
+// askTimeout bounds a look at a mount whose process may hang.
+const askTimeout = 5 * time.Second
 
 // PrepareMountPoint makes dir ready to be mounted on and gives its real path. A directory that does
 // not exist is made; a mount left behind by a process that is gone is detached; anything else that
@@ -44,7 +44,7 @@ func PrepareMountPoint(dir string) (string, error) {
 		if m == nil {
 			return path, checkDirectory(dir, path)
 		}
-		err = statWithin(path, statTimeout)
+		err = askWithin(path, askTimeout)
 		switch {
 		case errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED):
 			if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
@@ -112,13 +112,14 @@ func checkDirectory(dir, path string) error {
 	return nil
 }
 
-// statWithin looks at a path, and gives up on one that does not answer. The goroutine that waits
-// then ends with the process that serves the mount.
-func statWithin(path string, d time.Duration) error {
+// askWithin asks the filesystem at a path, and gives up on one that does not answer. The goroutine
+// that waits then ends with the process that serves the mount. It has to be statfs: stat of a dead
+// mount is answered by the kernel as long as its attributes were meant to last.
+func askWithin(path string, d time.Duration) error {
 	done := make(chan error, 1)
 	go func() {
-		var st unix.Stat_t
-		done <- unix.Stat(path, &st)
+		var st unix.Statfs_t
+		done <- unix.Statfs(path, &st)
 	}()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
