@@ -2,6 +2,7 @@ package zdbfs
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"qsfs/zdb"
@@ -14,8 +15,10 @@ import (
 // first, so the content it names may be newer: a deletion in it would take bytes from files as they were.
 type collector struct {
 	covered atomic.Uint64 // zdb.Seq
-	done    zdb.Seq       // of the last run
 	wake    chan struct{}
+
+	mu   sync.Mutex // one run at a time
+	done zdb.Seq    // of the last run
 }
 
 func (c *collector) poke() {
@@ -51,6 +54,8 @@ func (fs *FS) collectLoop(ctx context.Context) {
 
 // collect deletes all garbage that may go.
 func (fs *FS) collect(ctx context.Context) error {
+	fs.collector.mu.Lock()
+	defer fs.collector.mu.Unlock()
 	upTo := fs.meta.Durable().Seq
 	if !fs.o.Standalone {
 		upTo = min(upTo, zdb.Seq(fs.collector.covered.Load()))

@@ -20,7 +20,6 @@ type FS struct {
 	o          Options
 	meta, data space
 	super      meta.Super
-	hash       func(name string) uint64 // tests: instead of the keyed one
 	table      *inodeTable
 	numbers    numbers
 	dirty      *dirtyQueue

@@ -243,7 +243,7 @@ func (f *testFS) reopen() *testFS {
 	if err := f.Close(context.Background()); err != nil {
 		f.t.Fatal(err)
 	}
-	return openTestFS(f.t, f.meta, f.data, Options{})
+	return openTestFS(f.t, f.meta, f.data, f.o)
 }
 
 func (f *testFS) check() {

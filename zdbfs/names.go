@@ -74,8 +74,8 @@ func (fs *FS) find(ctx context.Context, t *txn, parent Ino, name string) (place,
 }
 
 func (fs *FS) nameHash(name string) uint64 {
-	if fs.hash != nil {
-		return fs.hash(name)
+	if fs.o.hash != nil {
+		return fs.o.hash(name)
 	}
 	return meta.NameHash(&fs.super.HashKey, name)
 }

@@ -192,7 +192,7 @@ func TestTruncate(t *testing.T) {
 func TestTruncateSeries(t *testing.T) {
 	f := newTestFS(t)
 	ino := f.file(RootIno, "a", "")
-	const n = 3 * batchRows
+	const n = batchRows + batchRows/4
 	for i := range n {
 		f.write(ino, int64(i)*8192, "data")
 	}
@@ -511,10 +511,11 @@ func TestNames(t *testing.T) {
 	f.check()
 }
 
+func twoHashes(name string) uint64 { return uint64(1+name[0]%2) << meta.ChainBits }
+
 // Names whose hashes collide live in a chain; every order of making and removing them must leave it right.
 func TestCollisions(t *testing.T) {
-	f := newTestFS(t)
-	f.hash = func(name string) uint64 { return uint64(1+name[0]%2) << meta.ChainBits }
+	f := openTestFS(t, newMemSpace(), newMemSpace(), Options{hash: twoHashes})
 	want := map[string]Ino{}
 	names := []string{"a1", "c1", "b1", "d1", "a2", "c2", "b2", "e", "f", "g"}
 	step := uint32(1)

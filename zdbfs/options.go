@@ -44,4 +44,6 @@ type Options struct {
 
 	// Log gets what operators need to know; nil discards.
 	Log *slog.Logger
+
+	hash func(name string) uint64 // tests: instead of the keyed one
 }
