@@ -58,7 +58,7 @@ func (c *Cluster) NewFront(name, state, mount string) *Front {
 	}
 	f.Configure()
 	f.Zstor = NewProcess(c.t, c.logs(), name+"-zstor", c.programs.Path("zstor"), "daemon", "--config", f.Config)
-	f.Zdbfs = NewProcess(c.t, c.logs(), name+"-zdbfs", c.programs.Path("zdbfs"), "mount", "--config", f.Config)
+	f.Zdbfs = NewProcess(c.t, c.logs(), name+"-zdbfs", c.programs.Path("zdbfs"), "mount", "--config", f.Config, "--stop-timeout", "20s")
 	c.t.Cleanup(f.detach)
 	return f
 }
@@ -113,7 +113,7 @@ func (f *Front) Mount(extra ...string) {
 func (f *Front) StartMount(extra ...string) {
 	f.t.Helper()
 	announce("+", "mount", f.Mountpoint)
-	f.Zdbfs.Args = append(f.Zdbfs.Args[:4:4], extra...)
+	f.Zdbfs.Args = append(f.Zdbfs.Args[:6:6], extra...)
 	f.Zdbfs.Start()
 }
 
