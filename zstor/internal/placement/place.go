@@ -73,8 +73,8 @@ func grouped(nodes []Node, rng *rand.Rand) []group {
 			continue
 		}
 		byName[n.Group] = append(byName[n.Group], n)
-		// Efraimidis and Spirakis 2006: the largest u^(1/w) win.
-		weight[n.ID] = math.Pow(random(rng), 1/max(float64(n.Free), 1))
+		// Efraimidis and Spirakis 2006: the largest u^(1/w) win, here by logarithm.
+		weight[n.ID] = math.Log(random(rng)) / max(float64(n.Free), 1)
 	}
 	var out []group
 	for _, members := range byName {
