@@ -129,6 +129,21 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A fault names the place and never the text that stands there: it may be a
+// password with a typing error in it.
+func TestSyntaxErrorsShowNoText(t *testing.T) {
+	for _, doc := range []string{
+		"password = \"hush\n", "password = hush\n", "password = \"hush\" x\n", "password = 'hush\x01'\n", "password = \"hush\\q\"\n",
+		"password = \"a\"\npassword = \"hush\"\n", "password = 3hush\n", "password = \"hush\xff\"\n", "hush\n",
+		"[[groups]]\n[[groups.backends]]\npassword = [\"hush\"]\naddress = {a = \"hush\"}\nnamespace = 3\n",
+	} {
+		_, err := Parse("x.toml", []byte(doc))
+		if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "x.toml:") {
+			t.Errorf("%q: %v", doc, err)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(filepath.Join(dir, "none"))

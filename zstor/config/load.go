@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -73,7 +74,7 @@ func Parse(name string, doc []byte) (*Config, error) {
 		}
 		// The decoder's message is kept, its excerpt of the text is not: it
 		// could show a password.
-		return nil, Errors{{File: name, Line: line, Msg: "not valid TOML: " + err.Error()}}
+		return nil, Errors{{File: name, Line: line, Msg: "not valid TOML: " + strings.TrimPrefix(err.Error(), "toml: ")}}
 	}
 	b := &binder{file: name, lines: findPositions(doc)}
 	c := Default()
