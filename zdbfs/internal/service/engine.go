@@ -107,11 +107,6 @@ func (e *engine) heads() (meta, data client.Head) {
 	return wireHead(m), wireHead(d)
 }
 
-// dirty says whether something is in the logs that is not durable yet.
-func (e *engine) dirty() bool {
-	return e.meta.Head().Seq != e.meta.Durable().Seq || e.data.Head().Seq != e.data.Durable().Seq
-}
-
 func (e *engine) err() error { return errors.Join(e.meta.Err(), e.data.Err()) }
 
 func wireHead(h zdb.Head) client.Head {

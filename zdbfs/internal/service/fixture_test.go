@@ -292,3 +292,11 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// loadConfig gives the machine's configuration to calls in this process.
+func (m *machine) loadConfig() *config.Config {
+	m.t.Helper()
+	cfg, err := config.Load(m.config)
+	must(m.t, err)
+	return cfg
+}
