@@ -217,6 +217,7 @@ type testFS struct {
 	t    testing.TB
 	meta *memSpace
 	data *memSpace
+	eng  *testEngine // instead of those
 }
 
 func newTestFS(t testing.TB) *testFS {
@@ -234,7 +235,7 @@ func openTestFS(t testing.TB, metaSpace, data *memSpace, o Options) *testFS {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { fs.Close(context.Background()) })
-	return &testFS{fs, t, metaSpace, data}
+	return &testFS{FS: fs, t: t, meta: metaSpace, data: data}
 }
 
 // reopen closes and opens.
@@ -243,7 +244,27 @@ func (f *testFS) reopen() *testFS {
 	if err := f.Close(context.Background()); err != nil {
 		f.t.Fatal(err)
 	}
+	if f.eng != nil {
+		f.eng.close(f.t)
+		return openEngineFS(f.t, f.eng.dir, f.o)
+	}
 	return openTestFS(f.t, f.meta, f.data, f.o)
+}
+
+// crash stops without a flush and returns what a power cut leaves.
+func (f *testFS) crash(rnd *rand.Rand) *testFS {
+	f.t.Helper()
+	if f.eng != nil {
+		dir := f.eng.clone(f.t, rnd)
+		f.stop()
+		f.wg.Wait()
+		f.eng.close(f.t)
+		return openEngineFS(f.t, dir, f.o)
+	}
+	m, d := crash(rnd, f.meta, f.data)
+	f.stop()
+	f.wg.Wait()
+	return openTestFS(f.t, m, d, f.o)
 }
 
 func (f *testFS) check() {

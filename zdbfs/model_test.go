@@ -666,10 +666,10 @@ func (p *player) sync() {
 
 func (p *player) background() {
 	p.log("background")
-	if err := p.f.moveLodgers(ctx, p.f.meta.Head().Seq); err != nil {
+	if err := p.f.moveLodgers(ctx, p.f.FS.meta.Head().Seq); err != nil {
 		p.failf("%v", err)
 	}
-	p.f.Covered(p.f.meta.Durable().Seq)
+	p.f.Covered(p.f.FS.meta.Durable().Seq)
 	if err := p.f.collect(ctx); err != nil {
 		p.failf("%v", err)
 	}
@@ -700,10 +700,7 @@ func (p *player) crash() {
 		p.agree(p.f.Sync(ctx), nil)
 		p.past = []*model{p.m.clone()}
 	}
-	m, d := crash(p.rnd, p.f.meta, p.f.data)
-	p.f.stop()
-	p.f.wg.Wait()
-	p.f = openTestFS(p.t, m, d, p.f.o)
+	p.f = p.f.crash(p.rnd)
 	p.f.check()
 	got := p.f.dump()
 	at := len(p.past) - 1
