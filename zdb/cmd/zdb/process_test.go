@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,7 @@ func (n *node) start(env ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
+			n.stop(syscall.SIGQUIT) // shows what it is at
 			n.t.Fatalf("node does not answer: %v\n%s", err, n.log.String())
 		}
 	}
