@@ -142,7 +142,6 @@ func (l *Log) rotateLocked(ctx context.Context) (segfile.ID, error) {
 	if err != nil {
 		return 0, err
 	}
-	l.zero.reset(fresh.length)
 	l.mu.Lock()
 	old.length = length
 	l.activateLocked(fresh)
@@ -157,6 +156,8 @@ func (l *Log) rotateLocked(ctx context.Context) (segfile.ID, error) {
 
 // activateLocked makes s, all of which is durable, the end of the log.
 func (l *Log) activateLocked(s *segment) {
+	// Together with the change of the active segment, or zeros meant for one file would go into the other.
+	l.zero.reset(s.length)
 	l.addLocked(s)
 	l.active = s
 	l.head.Pos, l.head.Incarnation, l.head.Needs = Pos{s.id, s.length}, s.inc, l.needs

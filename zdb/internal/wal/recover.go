@@ -257,7 +257,6 @@ func (l *Log) resume(ctx context.Context, t *tail) error {
 		}
 		l.found.Last = l.head.Seq
 		l.activateLocked(fresh)
-		l.zero.limit = fresh.length
 		return nil
 	}
 	l.next = max(l.next, t.next)
@@ -333,7 +332,6 @@ func (l *Log) restart(ctx context.Context, t *tail) error {
 	l.found.Last = l.head.Seq
 	l.addSessions(fresh.sessions)
 	l.activateLocked(fresh)
-	l.zero.limit = fresh.length
 	if l.found.Moved > 0 || t.end != t.bound {
 		l.o.Log.Info("unclean stop: unconfirmed batches were written again", "namespace", l.o.Namespace,
 			"segment", old.id, "bound", t.bound, "end", t.end, "batches", l.found.Moved)
