@@ -193,8 +193,8 @@ func (s *Store) loadCut(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.intents.adopt(ctx); err != nil {
-		return fmt.Errorf("read intents: %w", err)
+	if err := s.adoptIntents(ctx); err != nil {
+		return err
 	}
 	s.adoptCut(cut, ledger)
 	return s.findIncomplete(ctx)
@@ -213,6 +213,31 @@ func (s *Store) loadLedger(ctx context.Context, cut *record.Cut) (*record.Ledger
 		return nil, err
 	}
 	return record.LoadLedger(cut, base)
+}
+
+// adoptIntents takes over what earlier processes had on record. A file whose manifest was written
+// before the process ended is rooted; it is no left-over.
+func (s *Store) adoptIntents(ctx context.Context) error {
+	if err := s.intents.adopt(ctx); err != nil {
+		return fmt.Errorf("read intents: %w", err)
+	}
+	for _, e := range s.intents.ofFiles() {
+		f, err := s.set.Newest(ctx, record.KindManifest, e.Object)
+		if errors.Is(err, quorum.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read manifest of %s: %w", e.Object, err)
+		}
+		m, err := record.DecodeManifest(f.Body)
+		if err != nil {
+			return err
+		}
+		if m.Generation == e.Generation {
+			s.intents.settled(e.Generation)
+		}
+	}
+	return nil
 }
 
 // adoptCut makes a cut the one that this process continues.

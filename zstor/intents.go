@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,6 +144,15 @@ func (b *intentBook) condemn(m *record.Manifest) {
 	b.stale = true
 }
 
+// buryFile condemns a generation and marks it dead at once: what took its place is on record already.
+func (b *intentBook) buryFile(m *record.Manifest) {
+	b.condemn(m)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[m.Generation]
+	e.dead, e.manifest = true, false // the manifest of a file is found by its object, and was replaced
+}
+
 // bury marks what neither the acknowledged cut names nor this process builds on.
 func (b *intentBook) bury(live func(record.IntentEntry) bool) (dead int) {
 	b.mu.Lock()
@@ -260,6 +270,19 @@ func (b *intentBook) forgetOld(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ofFiles lists the entries of files that nobody builds on.
+func (b *intentBook) ofFiles() []record.IntentEntry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []record.IntentEntry
+	for _, e := range b.entries {
+		if strings.HasPrefix(e.Object, filePrefix) && !e.inUse && !e.dead {
+			out = append(out, e.IntentEntry)
+		}
+	}
+	return out
 }
 
 // highest gives the highest segment number of a namespace that an entry names.

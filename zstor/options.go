@@ -43,6 +43,8 @@ type Options struct {
 var (
 	// ErrInUse: another zstor has the state directory.
 	ErrInUse = errors.New("another zstor uses this state directory")
+	// ErrPassword: a node refused the configured password.
+	ErrPassword = backend.ErrPassword
 	// ErrNotEmpty: a recovery was asked for into a state directory that is in use.
 	ErrNotEmpty = errors.New("the state directory is not empty")
 )

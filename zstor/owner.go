@@ -70,7 +70,7 @@ func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
 			return client.TakeoverReply{}, err
 		}
 	}
-	if err := s.intents.adopt(ctx); err != nil {
+	if err := s.adoptIntents(ctx); err != nil {
 		return client.TakeoverReply{}, err
 	}
 	s.own(out.Cut, ledger)

@@ -183,8 +183,8 @@ func (r *recovery) run(ctx context.Context) error {
 			}
 		}
 	}
-	if err := r.s.intents.adopt(ctx); err != nil {
-		return fmt.Errorf("read intents: %w", err)
+	if err := r.s.adoptIntents(ctx); err != nil {
+		return err
 	}
 	live := r.ledger.Live()
 	// Metadata first: without it nothing can be listed.

@@ -203,6 +203,9 @@ func (s *Store) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Drain lets what was announced reach a cut, as far as ctx allows. It stops nothing.
+func (s *Store) Drain(ctx context.Context) { s.finishRound(ctx) }
+
 // finishRound lets what was announced reach a cut, if something was and ctx allows it.
 func (s *Store) finishRound(ctx context.Context) {
 	if s.watch == nil || ctx.Err() != nil || !s.dirty() {

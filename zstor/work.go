@@ -27,7 +27,7 @@ func (s *Store) runWork() {
 		case <-s.kickWork:
 		case <-tick.C:
 		}
-		if !s.shipping() {
+		if !s.working() {
 			continue
 		}
 		for _, f := range []func(context.Context) error{s.complete, s.deleteDead, s.replaceFallbacks} {
@@ -37,6 +37,13 @@ func (s *Store) runWork() {
 			}
 		}
 	}
+}
+
+// working reports whether this process owns the filesystem and knows its newest cut.
+func (s *Store) working() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.role == roleOwner && s.fenced == nil && s.ledger != nil
 }
 
 // deleteDead removes the shards of dead generations from the nodes that are up. Before the first

@@ -22,6 +22,8 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrDamaged: enough nodes answered, and what they gave does not verify.
 	ErrDamaged = errors.New("damaged")
+	// ErrDegraded: it can be read, and some shard is missing.
+	ErrDegraded = errors.New("degraded")
 	// ErrUnformatted: the metadata nodes hold no filesystem yet.
 	ErrUnformatted = errors.New("the nodes are not formatted")
 	// ErrFormatted: the metadata nodes already hold a filesystem.
@@ -63,6 +65,7 @@ const (
 	CodeNotDispersed = "not-dispersed"
 	CodeUnavailable  = "unavailable"
 	CodeDamaged      = "damaged"
+	CodeDegraded     = "degraded"
 	CodeUnformatted  = "unformatted"
 	CodeFormatted    = "formatted"
 	CodePassword     = "password"
@@ -84,6 +87,7 @@ var wireKinds = []wireKind{
 	{CodeNotDispersed, http.StatusNotFound, ErrNotDispersed},
 	{CodeUnavailable, http.StatusServiceUnavailable, ErrUnavailable},
 	{CodeDamaged, http.StatusUnprocessableEntity, ErrDamaged},
+	{CodeDegraded, http.StatusInsufficientStorage, ErrDegraded},
 	{CodeUnformatted, http.StatusFailedDependency, ErrUnformatted},
 	{CodeFormatted, http.StatusForbidden, ErrFormatted},
 	{CodePassword, http.StatusBadGateway, ErrPassword},
