@@ -72,12 +72,6 @@ func (t *objectTable) add(k record.SegmentKey, m *record.Manifest, v record.Vers
 	return o
 }
 
-func (t *objectTable) get(k record.SegmentKey) *object {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.incomplete[k]
-}
-
 // all lists the incomplete objects in order.
 func (t *objectTable) all() []*object {
 	t.mu.Lock()

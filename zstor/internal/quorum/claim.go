@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -118,20 +119,42 @@ func (s *Set) claimOnce(ctx context.Context, need int, highest *uint64) (record.
 	return owner, nil
 }
 
-// writeMark marks node i complete as it is now; only rebuild and format may.
+// writeMark marks node i complete for the incarnation it has now; only format may, and rebuild with its own setMark.
 func (s *Set) writeMark(ctx context.Context, i int) error {
-	return s.call(ctx, i, func(ctx context.Context, n Node) error {
-		st, err := n.State(ctx)
-		if err != nil {
-			return err
-		}
-		mark, err := s.sealer.SealMark(st.Incarnation)
-		if err != nil {
-			return err
-		}
-		_, err = n.Put(ctx, record.MarkName, mark)
+	var st State
+	err := s.call(ctx, i, func(ctx context.Context, n Node) (err error) {
+		st, err = n.State(ctx)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return s.setMark(ctx, i, st.Incarnation, st.Mark)
+}
+
+// setMark writes the mark for an incarnation in place of what was last seen there. It is a compare-and-set, because a
+// plain write that comes late would replace the good mark of a node that was wiped and rebuilt since; two such nodes,
+// and nobody could take over any more.
+func (s *Set) setMark(ctx context.Context, i int, inc record.Incarnation, seen []byte) error {
+	mark, err := s.sealer.SealMark(inc)
+	if err != nil {
+		return err
+	}
+	for range 8 {
+		var current []byte
+		err := s.call(ctx, i, func(ctx context.Context, n Node) (err error) {
+			current, err = n.CompareAndSet(ctx, record.MarkName, mark, seen)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(current, mark) {
+			return nil
+		}
+		seen = current
+	}
+	return errIncomplete
 }
 
 // Verify asks whether this owner still is one: W nodes that count show its id. A *FencedError says who took over,

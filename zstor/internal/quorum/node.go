@@ -26,7 +26,7 @@ type State struct {
 //   - List and Get read the state strictly before the first name or value, and the incarnation again after the last
 //     one: if it changed, the call fails. They may take several round trips.
 //   - CompareAndSet is atomic and durable on the node. It sets name to value if its present value is expected (nil:
-//     if it is not there), and returns the value that is there afterwards. A present value equal to value is success.
+//     if it is not there; record.EpochName and record.MarkName are set so), and returns the value that is there afterwards. A present value equal to value is success.
 type Node interface {
 	ID() string    // address/namespace
 	Group() string // the site that it is lost with

@@ -62,20 +62,14 @@ func (s *Set) RebuildNode(ctx context.Context, i int) (Rebuilt, error) {
 	if err != nil {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
-	if s.keeps(ruleRebuildRaises) {
-		// What is damaged beyond reading may be replaced here: nothing was counted on it.
-		if err := s.raise(ctx, i, mine, value, start.Epoch, true); err != nil {
-			return out, fmt.Errorf("rebuild %s: %w", node, err)
-		}
+	// An epoch key that is damaged beyond reading may be replaced here: nothing is counted on this node.
+	if err := s.raise(ctx, i, mine, value, start.Epoch, true); err != nil {
+		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
-	mark, err := s.sealer.SealMark(start.Incarnation)
-	if err != nil {
-		return out, err
+	if err := s.setMark(ctx, i, start.Incarnation, start.Mark); err != nil {
+		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
-	_, err = s.ask(ctx, i, mine, value, func(ctx context.Context, n Node) (State, error) {
-		return n.Put(ctx, record.MarkName, mark)
-	})
-	if err != nil {
+	if _, err = s.ask(ctx, i, mine, value, func(ctx context.Context, n Node) (State, error) { return n.State(ctx) }); err != nil {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
 	s.log.Info("rebuilt metadata node", "node", node, "copied", out.Records, "had", out.Already, "sources", out.Sources)

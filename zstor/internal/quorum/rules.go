@@ -19,7 +19,6 @@ const (
 	ruleRebuildByOwner     // the sources of a rebuild each show the rebuilder's own id
 	ruleRebuildReadsQuorum // a rebuild reads R others
 	ruleRebuildForgets     // a rebuild forgets what was counted on the node
-	ruleRebuildRaises      // a rebuild raises the epoch key before it writes the mark
 	ruleWriteBack          // what a reader returns is on W nodes
 	ruleBadAnswer          // an answer with a damaged record does not count
 	ruleTombstoneStays     // a tombstone stays until all nodes have it

@@ -16,6 +16,7 @@ type simCheck struct {
 	last    uint64   // next token
 	owners  map[uint64]record.OwnerID
 	written map[string]string             // record name → bytes
+	born    map[record.Version]int        // how many names had been written when this one was first
 	counter map[record.Writer]record.Name // (epoch, counter) → the one name that used it
 	sealer  *record.Sealer
 	floor   map[string]regFloor
@@ -28,11 +29,12 @@ type simCheck struct {
 type regFloor struct {
 	v       record.Version
 	deleted bool
+	puts    int // names written so far
 }
 
 func newCheck(sealer *record.Sealer) *simCheck {
 	return &simCheck{
-		parent: map[uint64]uint64{}, owners: map[uint64]record.OwnerID{}, written: map[string]string{},
+		parent: map[uint64]uint64{}, owners: map[uint64]record.OwnerID{}, written: map[string]string{}, born: map[record.Version]int{},
 		counter: map[record.Writer]record.Name{}, floor: map[string]regFloor{}, sealer: sealer,
 	}
 }
@@ -85,6 +87,9 @@ func (c *simCheck) put(name, value []byte) {
 	}
 	if was, ok := c.written[string(name)]; ok && was != string(value) {
 		c.fail("version %v was used for two contents", n.Version())
+	}
+	if _, ok := c.born[n.Version()]; !ok {
+		c.born[n.Version()] = len(c.born)
 	}
 	c.written[string(name)] = string(value)
 	use := record.Writer{Epoch: n.Version().Epoch, Counter: n.Version().Counter}
@@ -151,10 +156,34 @@ func (c *simCheck) read(object string, v record.Version, deleted bool, before re
 	c.log("read %s: %v deleted=%v", object, v, deleted)
 	switch {
 	case v.IsZero() && !before.deleted && !before.v.IsZero():
+		// A deletion that was not acknowledged may have been found by a later owner, which finished it.
+		if t := c.tombstoneAbove(before.v); !t.IsZero() {
+			if t.Compare(c.floor[object].v) > 0 {
+				c.floor[object] = regFloor{t, true, len(c.born)}
+			}
+			return
+		}
 		c.fail("%s: version %v is gone", object, before.v)
+	case !v.IsZero() && v.Compare(before.v) < 0 && before.deleted && c.born[v] >= before.puts:
+		// A fenced owner that does not know it yet wrote after the deletion, got no acknowledgement, and the
+		// tombstone is gone. This is not the record that was deleted, and it is no root.
 	case !v.IsZero() && v.Compare(before.v) < 0:
 		c.fail("%s: version %v came back after %v (deleted=%v)", object, v, before.v, before.deleted)
 	}
+}
+
+// tombstoneAbove finds a tombstone that was ever sent, with a version above v.
+func (c *simCheck) tombstoneAbove(v record.Version) record.Version {
+	for name, value := range c.written {
+		n, err := record.ParseName([]byte(name))
+		if err != nil || n.Version().Compare(v) <= 0 {
+			continue
+		}
+		if r, err := c.sealer.Open(n, []byte(value)); err == nil && r.Tombstone {
+			return n.Version()
+		}
+	}
+	return record.Version{}
 }
 
 // settle raises the floor of a register.
@@ -163,7 +192,7 @@ func (c *simCheck) settle(object string, v record.Version, deleted bool) {
 	defer c.mu.Unlock()
 	if !v.IsZero() && v.Compare(c.floor[object].v) > 0 {
 		c.log("settled %s: %v deleted=%v", object, v, deleted)
-		c.floor[object] = regFloor{v, deleted}
+		c.floor[object] = regFloor{v, deleted, len(c.born)}
 	}
 }
 

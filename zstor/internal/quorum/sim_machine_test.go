@@ -46,7 +46,8 @@ type simProcess struct {
 	ended   bool
 	err     error
 	gate    chan struct{} // the work begins
-	mu      sync.Mutex
+	wiped   chan int      // nodes to rebuild, beside the work
+	phase   string        // kind of its last call; guarded by w.mu
 }
 
 func (w *simWorld) newMachine() *simMachine {
@@ -90,7 +91,7 @@ func (r randReader) Read(b []byte) (int, error) {
 
 func (m *simMachine) start(mode simMode) *simProcess {
 	w := m.w
-	p := &simProcess{w: w, machine: m, id: w.processID(), rng: rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())), gate: make(chan struct{})}
+	p := &simProcess{w: w, machine: m, id: w.processID(), rng: rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())), gate: make(chan struct{}), wiped: make(chan int, 8)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	m.proc = p
 	var nodes []Node
@@ -211,6 +212,22 @@ func (p *simProcess) life(s *Set, mode simMode) error {
 		}
 	}
 	m.fenced = false
+	var repair sync.WaitGroup
+	defer repair.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	repair.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case i := <-p.wiped:
+				if p.rebuild(s, i) != nil && !p.isDead() {
+					_ = p.rebuild(s, i) // once more; then the next owner does it
+				}
+			}
+		}
+	})
 	for range w.profile.ops {
 		if p.isDead() {
 			return errDead
@@ -309,18 +326,27 @@ func (p *simProcess) work(s *Set) error {
 	if bad := w.incomplete(); len(bad) > 0 && p.rng.IntN(2) == 0 {
 		return p.rebuild(s, bad[p.rng.IntN(len(bad))])
 	}
-	switch x := p.rng.IntN(20); {
-	case x < 10:
+	x := 0
+	for _, n := range w.profile.mix {
+		x += n
+	}
+	x = p.rng.IntN(x)
+	op := 0
+	for ; x >= w.profile.mix[op]; op++ {
+		x -= w.profile.mix[op]
+	}
+	switch op {
+	case opCut:
 		return p.cut(s)
-	case x < 13:
+	case opPut:
 		return p.register(s, false)
-	case x < 15:
+	case opTombstone:
 		return p.register(s, true)
-	case x < 17:
+	case opRead:
 		return p.readRegister(s, "reg")
-	case x < 18:
+	case opRebuild:
 		return p.rebuild(s, p.rng.IntN(len(w.nodes)))
-	case x < 19:
+	case opPrune:
 		_, err := s.Prune(p.ctx, record.KindCut, record.CutObject, 1)
 		return err
 	default:

@@ -88,6 +88,8 @@ func (c *simClient) do(ctx context.Context, what string, first, then func(*simNo
 			return simReply{}, errLost
 		}
 		m.run(n)
+		again := *m
+		w.late = append(w.late, &again)
 		return m.reply, m.reply.err
 	}
 	if !w.enqueue(m) {

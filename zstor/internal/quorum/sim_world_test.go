@@ -32,10 +32,11 @@ type simWorld struct {
 
 	late    []*simMessage
 	orders  map[[2]int]int
-	links   map[[2]int]float64
+	links   map[[2]int]float64 // weights by machine and node; 0: cut off for a while
 	profile simProfile
 	wipes   int
 	crashes int
+	flips   int
 	steps   int
 	seen    simSeen
 }
@@ -87,6 +88,29 @@ type simProfile struct {
 	crash  int
 	damage bool
 	ops    int
+	cutOff float64 // of each link, at each reweighing
+	mix    [simOps]int
+	every  int // steps between events, about
+	flip   int // of how many changes of phase one reweighs the links
+}
+
+// What a daemon does, by weight.
+const (
+	opCut = iota
+	opPut
+	opTombstone
+	opRead
+	opRebuild
+	opPrune
+	opForget
+	simOps
+)
+
+var simMixes = [][simOps]int{
+	{opCut: 10, opPut: 3, opTombstone: 2, opRead: 2, opRebuild: 1, opPrune: 1, opForget: 1},
+	{opCut: 20, opPrune: 1},
+	{opCut: 2, opPut: 4, opTombstone: 4, opRead: 4, opForget: 4},
+	{opCut: 6, opPut: 6, opRead: 4, opRebuild: 2},
 }
 
 const simLifetime = 5 * time.Second // of a late message
@@ -114,6 +138,11 @@ func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	w.profile = simProfile{
 		lose: pick(0, 0.02, 0.1, 0.3), late: pick(0, 0.05, 0.2), repeat: pick(0, 0.05), split: pick(0, 0.2, 0.5),
 		wipes: w.rng.IntN(4), crash: w.rng.IntN(3), ops: 3 + w.rng.IntN(6),
+		cutOff: pick(0, 0.1, 0.25), mix: simMixes[w.rng.IntN(len(simMixes))],
+		every: []int{5, 12, 25}[w.rng.IntN(3)], flip: []int{3, 10, 1000}[w.rng.IntN(3)],
+	}
+	if w.rng.IntN(3) == 0 {
+		w.profile.wipes += 4
 	}
 	if w.rng.IntN(8) == 0 {
 		w.profile.wipes, w.profile.damage = 0, true
@@ -137,6 +166,10 @@ func (w *simWorld) enqueue(m *simMessage) bool {
 	w.orders[k]++
 	m.order = w.orders[k]
 	w.pending = append(w.pending, m)
+	if kind, _, _ := strings.Cut(m.what, " "); kind != m.from.phase {
+		m.from.phase = kind
+		w.flips++
+	}
 	return true
 }
 
@@ -175,6 +208,7 @@ func (w *simWorld) run() {
 		w.check.broken("format failed: %v", p.err)
 	}
 	w.immediate = false
+	w.repeatSome()
 	p.goOn()
 
 	budget := 250 + 60*w.profile.ops
@@ -187,26 +221,41 @@ func (w *simWorld) run() {
 	w.finish()
 }
 
+// repeatSome keeps late copies of some of the messages of the format.
+func (w *simWorld) repeatSome() {
+	slices.SortFunc(w.late, func(a, b *simMessage) int {
+		return cmp.Or(cmp.Compare(a.node, b.node), strings.Compare(a.what, b.what))
+	})
+	w.late = slices.DeleteFunc(w.late, func(*simMessage) bool { return w.rng.Float64() > 3*w.profile.repeat })
+}
+
 // step does one thing; false when nothing can happen any more.
 func (w *simWorld) step() bool {
 	if w.rng.IntN(40) == 0 {
 		w.reweigh()
 	}
-	if w.rng.IntN(12) == 0 && w.event() {
+	if w.flips > 0 {
+		w.flips = 0
+		if w.rng.IntN(w.profile.flip) == 0 {
+			w.reweigh()
+		}
+	}
+	if w.rng.IntN(w.profile.every) == 0 && w.event() {
 		return true
 	}
 	if len(w.late) > 0 && w.rng.IntN(10) == 0 {
 		w.deliverLate(w.rng.IntN(len(w.late)))
 		return true
 	}
-	if len(w.pending) == 0 || w.rng.IntN(150) == 0 {
+	next := w.choose()
+	if next == nil || w.rng.IntN(150) == 0 {
 		w.pass(time.Duration(1+w.rng.IntN(1500)) * time.Millisecond)
 		if len(w.pending) == 0 && w.idle() && !w.event() {
 			return false
 		}
 		return true
 	}
-	w.deliver(w.choose())
+	w.deliver(next)
 	return true
 }
 
@@ -215,6 +264,9 @@ func (w *simWorld) reweigh() {
 	for i := range w.nodes {
 		for _, m := range w.machines {
 			w.links[[2]int{m.id, i}] = []float64{0.01, 0.3, 1, 1, 10}[w.rng.IntN(5)]
+			if w.rng.Float64() < w.profile.cutOff {
+				w.links[[2]int{m.id, i}] = 0
+			}
 		}
 	}
 	for _, m := range w.machines { // and some machines
@@ -225,6 +277,7 @@ func (w *simWorld) reweigh() {
 	}
 }
 
+// choose picks a message that can move; nil when there is none.
 func (w *simWorld) choose() *simMessage {
 	weight := func(m *simMessage) float64 {
 		if f, ok := w.links[[2]int{m.from.machine.id, m.node}]; ok {
@@ -242,7 +295,7 @@ func (w *simWorld) choose() *simMessage {
 			return m
 		}
 	}
-	return w.pending[len(w.pending)-1]
+	return nil
 }
 
 func (w *simWorld) drop(m *simMessage) {
@@ -357,7 +410,7 @@ func (w *simWorld) event() bool {
 			return false
 		}
 		w.wipes++
-		w.wipe(w.rng.IntN(len(w.nodes)))
+		w.wipe(w.victim())
 		return true
 	case 2: // a process dies
 		if w.crashes >= w.profile.crash || m.proc == nil || m.proc.dead {
@@ -386,11 +439,43 @@ func (w *simWorld) event() bool {
 	return false
 }
 
+// victim chooses the node to wipe: often one for which an old mark is still on its way, or one that was claimed when
+// others were not yet.
+func (w *simWorld) victim() int {
+	if w.rng.IntN(2) == 0 {
+		for _, m := range slices.Concat(w.late, w.pending) {
+			if strings.HasPrefix(m.what, simMarkPut) && w.rng.IntN(2) == 0 {
+				return m.node
+			}
+		}
+	}
+	if w.rng.IntN(2) == 0 {
+		best, highest := 0, uint64(0)
+		for i, n := range w.nodes {
+			if o, err := w.sealer.OpenOwner(n.data[string(record.EpochName)]); err == nil && (o.Epoch > highest || o.Epoch == highest && w.rng.IntN(2) == 0) {
+				best, highest = i, o.Epoch
+			}
+		}
+		return best
+	}
+	return w.rng.IntN(len(w.nodes))
+}
+
+var simMarkPut = fmt.Sprintf("cas %x", record.MarkName)
+
 func (w *simWorld) wipe(i int) {
 	w.check.note("wipe n%d", i)
 	w.seen.Wiped++
 	w.nodes[i].data = map[string][]byte{}
 	w.newIncarnation(w.nodes[i])
+	for _, m := range w.machines { // whoever thinks it is the owner repairs it at once
+		if p := m.proc; p != nil && !p.dead && !p.ended {
+			select {
+			case p.wiped <- i:
+			default:
+			}
+		}
+	}
 }
 
 // damage flips a bit in one record of the one bad node of this schedule.
