@@ -2,7 +2,9 @@ package main
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,6 +12,9 @@ import (
 	"qsfs/zdbfs/internal/exit"
 	"qsfs/zdbfs/internal/service"
 )
+
+// memoryLimit keeps the daemon's memory well below half a gigabyte.
+const memoryLimit = 384 << 20
 
 func newMount(g *global) *cobra.Command {
 	var dir string
@@ -36,6 +41,10 @@ that is not empty, or on which something else is mounted, is refused.`,
 				if cfg.QSFS.Mount, err = filepath.Abs(dir); err != nil {
 					return exit.Errorf(exit.Usage, "--mount: %w", err)
 				}
+			}
+			// A soft limit: the runtime works harder to stay below it. GOMEMLIMIT overrides it.
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(memoryLimit)
 			}
 			// The FUSE library talks through the standard logger.
 			slog.SetDefault(log)

@@ -11,6 +11,7 @@ import (
 
 	"qsfs/zdbfs/internal/control"
 	"qsfs/zdbfs/internal/exit"
+	"qsfs/zdbfs/internal/service"
 )
 
 func newUmount(g *global) *cobra.Command {
@@ -27,15 +28,15 @@ func newUmount(g *global) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
-			return runUmount(ctx, daemon(cfg))
+			return runUmount(ctx, daemon(cfg), cfg.QSFS.State)
 		},
 	}
 	c.Flags().DurationVar(&limit, "timeout", limit, "how long to wait for the end")
 	return c
 }
 
-// runUmount returns when the daemon does not answer any more. The socket is closed last but for the lock.
-func runUmount(ctx context.Context, c *control.Client) error {
+// runUmount returns when the daemon does not answer any more and has given the state directory back.
+func runUmount(ctx context.Context, c *control.Client, state string) error {
 	if err := c.Stop(ctx); err != nil {
 		return downError(err)
 	}
@@ -43,7 +44,7 @@ func runUmount(ctx context.Context, c *control.Client) error {
 	for {
 		st, err := c.Status(ctx)
 		if errors.Is(err, control.ErrDown) {
-			return nil
+			break
 		}
 		if err == nil {
 			if line := fmt.Sprintf("stopping: %s to disperse", control.Bytes(st.AtRisk.Bytes)); line != last {
@@ -57,4 +58,8 @@ func runUmount(ctx context.Context, c *control.Client) error {
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
+	if err := service.AwaitUnlocked(ctx, state); err != nil {
+		return exit.Errorf(exit.Internal, "the mount has not ended in time: %w", err)
+	}
+	return nil
 }

@@ -34,7 +34,7 @@ type FetcherOptions struct {
 	StripeHint int64
 	// Parallel bounds the stripes that are fetched at one time (32), so the memory they take.
 	Parallel int64
-	// Log gets one line for a segment that cannot be read, once a minute; nil discards.
+	// Log gets what is not kept; nil discards. Failures are the caller's to tell.
 	Log *slog.Logger
 }
 
@@ -65,7 +65,6 @@ type Fetcher struct {
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
-	logged  map[Segment]time.Time
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -102,7 +101,7 @@ func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	return &Fetcher{
 		ctx: ctx, cancel: cancel,
 		cache: c, source: s, opt: o, parallel: semaphore.NewWeighted(o.Parallel),
-		flights: make(map[flightKey]*flight), logged: make(map[Segment]time.Time),
+		flights: make(map[flightKey]*flight),
 	}
 }
 
@@ -188,11 +187,7 @@ func (f *Fetcher) fetch(seg Segment, off int64) (Stripe, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout)
 	defer cancel()
 	fail := func(err error) (Stripe, error) {
-		e := &FetchError{seg, off, err}
-		if f.ctx.Err() == nil {
-			f.complain(e)
-		}
-		return Stripe{}, e
+		return Stripe{}, &FetchError{seg, off, err}
 	}
 	if err := f.parallel.Acquire(ctx, 1); err != nil {
 		return fail(fmt.Errorf("no free slot within %v", f.opt.Timeout))
@@ -220,25 +215,6 @@ func (f *Fetcher) fetch(seg Segment, off int64) (Stripe, error) {
 			return fail(fmt.Errorf("gave up after %v: %w", f.opt.Timeout, last))
 		case <-timer.C:
 		}
-	}
-}
-
-// complain logs a failed fetch, once a minute for each segment.
-func (f *Fetcher) complain(e *FetchError) {
-	now := time.Now()
-	f.mu.Lock()
-	for seg, t := range f.logged { // few: only what failed within a minute
-		if now.Sub(t) > time.Minute {
-			delete(f.logged, seg)
-		}
-	}
-	_, recent := f.logged[e.Segment]
-	if !recent {
-		f.logged[e.Segment] = now
-	}
-	f.mu.Unlock()
-	if !recent {
-		f.opt.Log.Error("dispersed data cannot be read, readers get EIO", "segment", e.Segment.String(), "offset", e.Offset, "err", e.Err)
 	}
 }
 

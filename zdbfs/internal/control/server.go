@@ -40,9 +40,9 @@ type errorBody struct {
 
 // Server answers on the socket.
 type Server struct {
-	path string
-	http *http.Server
-	wg   sync.WaitGroup
+	http  *http.Server
+	wg    sync.WaitGroup
+	calls sync.WaitGroup
 }
 
 // Listen makes the socket, in place of one that a dead process has left behind.
@@ -63,7 +63,13 @@ func Listen(path string, s Service, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on control socket: %w", err)
 	}
-	srv := &Server{path: path, http: &http.Server{Handler: handler(s), ReadHeaderTimeout: 10 * time.Second}}
+	srv := &Server{}
+	h := handler(s)
+	srv.http = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv.calls.Add(1)
+		defer srv.calls.Done()
+		h.ServeHTTP(w, r)
+	})}
 	srv.wg.Go(func() {
 		if err := srv.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the control socket failed, zdbfs status will not answer", "err", err)
@@ -94,13 +100,14 @@ func removeStale(path string) error {
 	return nil
 }
 
-// Close stops answering; calls in flight have until ctx ends.
+// Close stops answering. Calls in flight have until ctx ends, are cancelled then, and waited for.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = s.http.Close()
 	}
 	s.wg.Wait()
+	s.calls.Wait()
 	return err
 }
 

@@ -94,18 +94,6 @@ func XattrKey(ino uint64, name string) []byte { return append(key1(KindXattr, in
 // BlobKey is a key of zdbfs-data.
 func BlobKey(blob uint64) []byte { return binary.BigEndian.AppendUint64(nil, blob) }
 
-// PrefixEnd returns the first key behind all keys that start with prefix, nil if there is none.
-func PrefixEnd(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i] != 0xff {
-			end[i]++
-			return end[:i+1]
-		}
-	}
-	return nil
-}
-
 // Key is a parsed key; which of A, B, C and Name count depends on Kind.
 type Key struct {
 	Kind    byte

@@ -51,6 +51,7 @@ func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *sta
 		SegmentSize:   int64(cfg.QSFS.SegmentSizeData),
 		FlushInterval: cfg.QSFS.FlushInterval,
 		KnownDurable:  knownDurable(st.cut, client.NamespaceData),
+		MinSegment:    zdb.SegmentID(st.cut.MinSegment(client.NamespaceData)),
 		Ballast:       zdb.DefaultBallast,
 	})
 	if err != nil {
@@ -62,6 +63,7 @@ func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *sta
 		InlineMax:     metaInlineMax,
 		FlushInterval: cfg.QSFS.FlushInterval,
 		KnownDurable:  knownDurable(st.cut, client.NamespaceMeta),
+		MinSegment:    zdb.SegmentID(st.cut.MinSegment(client.NamespaceMeta)),
 		NeedsHead:     func() zdb.Seq { return e.data.Head().Seq },
 		SyncNeeds:     e.data.SyncTo,
 		Ballast:       zdb.DefaultBallast,

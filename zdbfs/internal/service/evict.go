@@ -134,50 +134,66 @@ func (e *evictor) hasReceipt(s zdb.SegmentInfo) bool {
 	return true
 }
 
-// pass measures, feeds the pressure, and evicts if need be.
+// pass measures, evicts if need be, and feeds the pressure.
 func (e *evictor) pass(ctx context.Context, age time.Duration) {
 	e.runMu.Lock()
 	defer e.runMu.Unlock()
 	u := e.measure()
-	e.pressure.update(u.budget, u.undispersed, age)
 	e.cache.SetLimit(max(int64(highWater*float64(u.budget))-u.local, u.budget/20))
-	if float64(u.used()) <= highWater*float64(u.budget) {
-		e.setProblem("")
-		return
+	problem := ""
+	if u.above(highWater) {
+		// Told early: writers need not wait for the answers of zstor.
+		e.pressure.update(u.budget, u.undispersed, age)
+		problem = e.reduce(ctx, u)
+		u = e.measure()
 	}
-	e.reduce(ctx, u, int64(lowWater*float64(u.budget)))
-	u = e.measure()
-	e.pressure.update(u.budget, u.undispersed, age)
+	e.setProblem(problem)
+	pinned := u.undispersed
+	if problem != "" {
+		pinned = u.local // whatever the reason, it does not go
+	}
+	e.pressure.update(u.budget, pinned, age)
 }
 
-// reduce drops the coldest of segments and stripes until the target is met or nothing is left.
-func (e *evictor) reduce(ctx context.Context, u usage, target int64) {
-	queue := e.byAge(u.candidates)
-	emergency := e.emergency && float64(u.undispersed) >= slowFrom*float64(u.budget)
-	local := u.local
-	var refusal string
-	for local+e.cache.Size() > target && ctx.Err() == nil {
+func (u usage) above(share float64) bool { return float64(u.used()) > share*float64(u.budget) }
+
+// reduce drops the coldest of segments and stripes until lowWater is met, or gives the reason why it
+// is not. Segments that are safe but not at full strength go only when writes would suffer otherwise.
+func (e *evictor) reduce(ctx context.Context, u usage) (problem string) {
+	target := int64(lowWater * float64(u.budget))
+	local, left, problem := e.reduceTo(ctx, u.local, e.byAge(u.candidates), target, false)
+	if problem != "" && e.emergency && float64(local) > highWater*float64(u.budget) {
+		_, _, problem = e.reduceTo(ctx, local, left, target, true)
+	}
+	return problem
+}
+
+// reduceTo goes through a queue once. It gives the local bytes that are left and what stayed.
+func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, target int64, emergency bool) (int64, []candidate, string) {
+	var left []candidate
+	refusal := "what is left is not dispersed yet"
+	for local+e.cache.Size() > target {
+		if ctx.Err() != nil {
+			return local, append(left, queue...), ctx.Err().Error()
+		}
 		used, _, ok := e.cache.Coldest()
 		switch {
 		case len(queue) > 0 && (!ok || queue[0].used.Before(used)):
-			s := queue[0].SegmentInfo
+			c := queue[0]
 			queue = queue[1:]
-			if reason := e.evict(ctx, s, emergency); reason != "" {
+			if reason := e.evict(ctx, c.SegmentInfo, emergency); reason != "" {
 				refusal = reason
+				left = append(left, c)
 				continue
 			}
-			local -= s.Size
+			local -= c.Size
 		case ok:
 			e.cache.DropColdest()
 		default:
-			if refusal == "" {
-				refusal = "what is left is not dispersed yet"
-			}
-			e.setProblem(refusal)
-			return
+			return local, left, refusal
 		}
 	}
-	e.setProblem("")
+	return local, left, ""
 }
 
 // candidate is a segment with the time of its last use.
@@ -216,7 +232,7 @@ func (e *evictor) evict(ctx context.Context, s zdb.SegmentInfo, emergency bool) 
 	e.mu.Lock()
 	t, no := e.refused[s.ID]
 	e.mu.Unlock()
-	if no && time.Since(t) < askAgain {
+	if no && !emergency && time.Since(t) < askAgain {
 		return "zstor does not agree yet"
 	}
 	reason := e.consent(ctx, s.ID, emergency)

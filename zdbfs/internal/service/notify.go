@@ -2,6 +2,7 @@ package service
 
 import (
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -24,4 +25,29 @@ func watchdogInterval() time.Duration {
 		return 0
 	}
 	return d
+}
+
+// extendEvery is how often the service manager hears that a start goes on.
+const extendEvery = 10 * time.Second
+
+// extending runs a step that may take long (a log is read back, an index is made anew) and meanwhile
+// asks the service manager for patience.
+func (s *Service) extending(step func() error) error {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(extendEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				s.extend()
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(done)
+	return step()
 }

@@ -73,6 +73,9 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovered, error) {
 	if err := st.readNotes(); err != nil {
 		return nil, err
 	}
+	if o.Progress != nil {
+		o.Progress(client.Progress{Phase: "verify", Message: "opening what was recovered"})
+	}
 	out.Owner, out.Cut = st.owner, st.cut
 	if out.Files, err = verify(ctx, o, st, z); err != nil {
 		return nil, err
@@ -144,7 +147,7 @@ func openForReading(ctx context.Context, cfg *config.Config, st *state, z *clien
 	return eng, func() error { f.Close(); return eng.close() }, nil
 }
 
-// verify opens the recovered filesystem once, as a mount will.
+// verify opens the recovered filesystem once, as a mount will, and reads all of its metadata.
 func verify(ctx context.Context, o RecoverOptions, st *state, z *client.Client) (files int64, err error) {
 	fail := func(err error) (int64, error) {
 		return 0, exit.Errorf(exit.Damaged, "the recovered state does not open: %w; it is left as it is, run zdbfs recover again", err)
@@ -159,14 +162,14 @@ func verify(ctx context.Context, o RecoverOptions, st *state, z *client.Client) 
 		return fail(err)
 	}
 	defer func() { err = errors.Join(err, fs.Close(ctx)) }()
-	if _, err := fs.Getattr(ctx, zdbfs.RootIno); err != nil {
-		return fail(fmt.Errorf("look at the root directory: %w", err))
-	}
-	sf, err := fs.Statfs(ctx)
+	r, err := fs.Check(ctx)
 	if err != nil {
-		return fail(err)
+		return fail(fmt.Errorf("check: %w", err))
 	}
-	return int64(sf.Files - sf.Ffree), nil
+	if n := len(r.Problems); n > 0 {
+		return 0, exit.Errorf(exit.Damaged, "the filesystem was recovered, but %d things in it do not fit together, the first: %s; it can be mounted: zdbfs mount", n, r.Problems[0])
+	}
+	return r.Inodes, nil
 }
 
 func recoverError(err error) error {
@@ -177,6 +180,8 @@ func recoverError(err error) error {
 		return exit.Errorf(exit.Stale, "the nodes hold no filesystem (%w); check the prefix, the addresses and the key", err)
 	case errors.Is(err, client.ErrFenced):
 		return exit.Errorf(exit.Stale, "another machine has taken over in the meantime (%w); run zdbfs recover again if this one is to have it", err)
+	case errors.Is(err, client.ErrBusy):
+		return exit.Errorf(exit.InUse, "zstor is busy with another state (%w); restart it and run zdbfs recover again", err)
 	case errors.Is(err, client.ErrDamaged):
 		return exit.Errorf(exit.Damaged, "recover: %w", err)
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDown):

@@ -86,7 +86,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer s.zstor.Close()
 	if err := s.open(ctx); err != nil {
-		return errors.Join(err, s.close(context.Background()))
+		err = errors.Join(err, s.close(context.Background()))
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			s.log.Info("stopped before the mount was made")
+			return nil
+		}
+		return err
 	}
 	s.startLoops()
 	s.opt.Notify("READY=1\nSTATUS=mounted at " + s.mount.Dir())
@@ -114,10 +119,10 @@ func (s *Service) open(ctx context.Context) error {
 	if err := s.own(ctx); err != nil {
 		return err
 	}
-	if err := s.openStorage(ctx); err != nil {
+	if err := s.extending(func() error { return s.openStorage(ctx) }); err != nil {
 		return err
 	}
-	if err := s.openCore(ctx); err != nil {
+	if err := s.extending(func() error { return s.openCore(ctx) }); err != nil {
 		return err
 	}
 	if err := s.compare(ctx); err != nil {
@@ -335,6 +340,9 @@ func keyError(err error) error {
 	return exit.Errorf(exit.Key, "%w", err)
 }
 
+// controlGrace is how long calls on the control socket may go on while everything ends.
+const controlGrace = 2 * time.Second
+
 // close closes what is open, in the order in which one needs the other. It is for a start that failed
 // and for the end of stop.
 func (s *Service) close(ctx context.Context) error {
@@ -343,6 +351,11 @@ func (s *Service) close(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", step, err))
 		}
+	}
+	if s.control != nil {
+		grace, cancel := context.WithTimeout(ctx, controlGrace)
+		add("close the control socket", s.control.Close(grace))
+		cancel()
 	}
 	if s.mount != nil {
 		select {
@@ -360,9 +373,6 @@ func (s *Service) close(ctx context.Context) error {
 	}
 	if s.eng != nil {
 		add("close the engine", s.eng.close())
-	}
-	if s.control != nil {
-		add("close the control socket", s.control.Close(ctx))
 	}
 	if s.state != nil {
 		add("unlock the state", s.state.close())

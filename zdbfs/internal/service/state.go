@@ -1,12 +1,14 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,4 +100,29 @@ func (st *state) empty() (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// AwaitUnlocked waits until no process holds the state directory any more: the last thing that a
+// mount gives back when it ends.
+func AwaitUnlocked(ctx context.Context, dir string) error {
+	f, err := os.Open(filepath.Join(dir, lockFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if !wait(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
 }

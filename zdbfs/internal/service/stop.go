@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,10 @@ const (
 	unmountPatience = 5 * time.Second
 	// drainPatience is how long a detached mount may take to be closed by its last user.
 	drainPatience = 20 * time.Second
-	// shipPatience is how long a stop waits for nodes that make no progress.
+	// shipPatience is how long a stop waits for nodes that make no progress, downPatience for a zstor
+	// that does not answer.
 	shipPatience = 15 * time.Second
+	downPatience = 5 * time.Second
 )
 
 // Stop implements control.Service.
@@ -111,7 +114,7 @@ func (s *Service) shipRest(ctx context.Context) {
 		_, err := s.link.ship(ctx)
 		done <- err
 	}()
-	best, since := s.pending(ctx), time.Now()
+	best, since := int64(math.MaxInt64), time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -121,11 +124,15 @@ func (s *Service) shipRest(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := s.pending(ctx)
+		now, answers := s.pending(ctx)
 		if now < best {
 			best, since = now, time.Now()
 		}
-		if time.Since(since) > shipPatience {
+		patience := shipPatience
+		if !answers {
+			patience = downPatience
+		}
+		if time.Since(since) > patience {
 			cancel() // done will tell
 			continue
 		}
@@ -135,13 +142,14 @@ func (s *Service) shipRest(ctx context.Context) {
 }
 
 // pending is what zstor has still to send, or what we know ourselves if it does not answer.
-func (s *Service) pending(ctx context.Context) int64 {
+func (s *Service) pending(ctx context.Context) (bytes int64, answers bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if st, err := s.zstor.Status(ctx); err == nil && st.Pending.Bytes > 0 {
-		return st.Pending.Bytes
+	st, err := s.zstor.Status(ctx)
+	if err == nil && st.Pending.Bytes > 0 {
+		return st.Pending.Bytes, true
 	}
-	return s.link.uncovered()
+	return s.link.uncovered(), err == nil
 }
 
 func (s *Service) shipped(err error) {
