@@ -27,14 +27,11 @@ func cmdSet(s *session, args [][]byte) {
 		s.fail(errWorm)
 		return
 	}
-	if old.exists && int(old.Location.Length) == len(value) {
-		if e, err := eng.Get(s.srv.ctx, key); err == nil && bytes.Equal(e.Value, value) {
-			from := s.mark()
-			s.null()
-			s.promise(from, e.Seq, errWrite) // the repeated write is an acknowledgement like the first
-			return
-		}
-		// What cannot be read is replaced.
+	if same, err := s.holds(eng, &old, value); err == nil && same { // what cannot be read is replaced
+		from := s.mark()
+		s.null()
+		s.promise(from, old.Seq, errWrite) // the repeated write is an acknowledgement like the first
+		return
 	}
 	if seq, ok := s.store(eng, key, value, old); ok {
 		from := s.mark()
@@ -84,6 +81,27 @@ func (s *session) locate(eng *zdb.Namespace, key []byte, failed string) (oldEntr
 	s.trouble("look up a key", err)
 	s.fail(failed)
 	return oldEntry{}, false
+}
+
+// holds reports whether the entry exists and has the given value. It reads only what has the right length.
+func (s *session) holds(eng *zdb.Namespace, e *oldEntry, value []byte) (bool, error) {
+	if !e.exists || int(e.Location.Length) != len(value) {
+		return false, nil
+	}
+	if e.Value != nil || len(value) == 0 {
+		return bytes.Equal(e.Value, value), nil
+	}
+	if cap(s.scratch) < len(value) {
+		s.scratch = make([]byte, len(value))
+	}
+	present := s.scratch[:len(value)]
+	if cap(s.scratch) > keepChunk {
+		s.scratch = nil
+	}
+	if _, err := eng.ReadLocation(s.srv.ctx, e.Location, 0, present); err != nil {
+		return false, err
+	}
+	return bytes.Equal(present, value), nil
 }
 
 // store commits a value under the key's lock, within the quota. On failure it has answered.
@@ -170,72 +188,6 @@ func cmdDel(s *session, args [][]byte) {
 	s.promise(from, done.Last, errDelete)
 }
 
-// cmdGet is GET key → the value, or nil.
-func cmdGet(s *session, args [][]byte) {
-	if len(args[1]) > maxKey {
-		s.fail(errKeyLong)
-		return
-	}
-	if !s.readable() {
-		return
-	}
-	eng := s.engine()
-	if eng == nil {
-		return
-	}
-	defer s.ns.release()
-	s.value(eng, args[1])
-}
-
-// value answers the value of key, nil, or an error.
-func (s *session) value(eng *zdb.Namespace, key []byte) {
-	from := s.mark()
-	e, err := eng.Get(s.srv.ctx, key)
-	switch {
-	case err == nil:
-		s.bulk(e.Value)
-		s.promise(from, e.Seq, errInternal)
-		s.ns.gets.Add(1)
-		s.ns.getBytes.Add(int64(len(e.Value)))
-	case errors.Is(err, zdb.ErrNotFound):
-		s.null()
-		s.promise(from, s.ns.missSeq(eng), "")
-	default:
-		s.trouble("read", err)
-		s.fail(errInternal)
-	}
-}
-
-// cmdMGet is MGET key… → an array of values, nils and errors.
-func cmdMGet(s *session, args [][]byte) {
-	for _, key := range args[1:] {
-		if len(key) > maxKey {
-			s.fail(errKeyLong)
-			return
-		}
-	}
-	if !s.readable() {
-		return
-	}
-	s.array(len(args) - 1)
-	for _, key := range args[1:] {
-		if len(key) == 0 {
-			s.null()
-			continue
-		}
-		// Not held over the flush, which may wait for the client, while somebody removes the namespace.
-		if eng := s.engine(); eng != nil {
-			s.value(eng, key)
-			s.ns.release()
-		}
-		// Large answers leave piece by piece. A broken connection shows at the next flush.
-		if s.mark() >= flushBytes && s.flush() != nil {
-			s.hangUp = true
-			return
-		}
-	}
-}
-
 // cmdExists is EXISTS key → 1 or 0.
 func cmdExists(s *session, args [][]byte) {
 	if len(args[1]) > maxKey {
@@ -295,47 +247,6 @@ func cmdCheck(s *session, args [][]byte) {
 	default:
 		s.trouble("check", err)
 		s.integer(-1)
-	}
-}
-
-// cmdCAS is CAS key new [expected]: sets key to new if its value is expected, or, without expected, if it does not exist.
-// → 1 when it was set or had that value already, else the present value, nil when there is none.
-func cmdCAS(s *session, args [][]byte) {
-	key, value := args[1], args[2]
-	if !s.mayStore(key) {
-		return
-	}
-	eng := s.engine()
-	if eng == nil {
-		return
-	}
-	defer s.ns.release()
-	defer s.ns.lock(key).Unlock()
-	from := s.mark()
-	old, err := eng.Get(s.srv.ctx, key)
-	exists := err == nil
-	if err != nil && !errors.Is(err, zdb.ErrNotFound) {
-		s.trouble("read", err)
-		s.fail(errInternal) // an unreadable value is neither the expected one nor another
-		return
-	}
-	switch {
-	case exists && bytes.Equal(old.Value, value):
-		s.integer(1)
-		s.promise(from, old.Seq, errWrite)
-	case exists && (len(args) < 4 || !bytes.Equal(old.Value, args[3])):
-		s.bulk(old.Value)
-		s.promise(from, old.Seq, errInternal)
-	case !exists && len(args) == 4:
-		s.null()
-		s.promise(from, s.ns.missSeq(eng), errInternal)
-	case exists && s.ns.set.Load().Worm:
-		s.fail(errWorm)
-	default:
-		if seq, ok := s.store(eng, key, value, oldEntry{old, exists}); ok {
-			s.integer(1)
-			s.promise(from, seq, errWrite)
-		}
 	}
 }
 

@@ -87,9 +87,8 @@ func (s *session) challenged(response []byte, password func() string) bool {
 }
 
 func (s *session) enter(n *namespace, writable bool) {
-	// Promises of one chunk are all of one namespace. A connection that broke shows at the next flush.
-	if s.out.cur.seq != 0 && s.flush() != nil {
-		s.hangUp = true
+	// Promises of one chunk are all of one namespace.
+	if s.out.cur.seq != 0 && !s.flushed() {
 		return
 	}
 	s.ns, s.writable = n, writable
@@ -99,8 +98,7 @@ func (s *session) enter(n *namespace, writable bool) {
 // deny answers a wrong password, later each time. Only this connection waits.
 func (s *session) deny() {
 	s.failures++
-	if s.flush() != nil { // what was answered before does not wait with it
-		s.hangUp = true
+	if !s.flushed() { // what was answered before does not wait with it
 		return
 	}
 	select {

@@ -30,9 +30,11 @@ type session struct {
 	nonce    string // of the last challenge; used once
 	failures int    // wrong passwords
 	hangUp   bool   // close when the input is drained
+	broken   bool   // close at once: the connection is gone, or a reply cannot be completed
 	timed    bool   // a read deadline is set
 
 	batch    *zdb.Batch // reused by writes
+	scratch  []byte     // for comparing values
 	commands int64      // executed and not yet published
 	read     uint64     // bytes published
 }
@@ -55,6 +57,9 @@ func (s *session) serve() {
 		s.out.cur.buf = resp.AppendError(s.out.cur.buf, pe.Text)
 	}
 	s.publish()
+	if s.broken {
+		s.out.cur = chunk{} // half a reply
+	}
 	if s.out.close() == nil && pe != nil {
 		linger(s.nc)
 	}
@@ -68,6 +73,9 @@ func (s *session) loop() error {
 			return err
 		}
 		s.execute(args)
+		if s.broken {
+			return errHangUp
+		}
 		if len(s.out.cur.buf) >= flushBytes {
 			if err := s.flush(); err != nil {
 				return err

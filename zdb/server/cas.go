@@ -1,0 +1,56 @@
+package server
+
+import "qsfs/zdb"
+
+// cmdCAS is CAS key new [expected]: sets key to new if its value is expected, or, without expected, if it does not exist.
+// → 1 when it was set or had that value already, else the present value, nil when there is none.
+func cmdCAS(s *session, args [][]byte) {
+	if !s.mayStore(args[1]) {
+		return
+	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	rest := s.compareAndSet(eng, args)
+	s.ns.release()
+	s.stream(rest)
+}
+
+// compareAndSet answers, but for a present value that is too large to be held; see session.entry.
+func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.Entry) {
+	key, value := args[1], args[2]
+	defer s.ns.lock(key).Unlock()
+	old, ok := s.locate(eng, key, errInternal)
+	if !ok {
+		return nil
+	}
+	// An unreadable value is neither the expected one nor another.
+	done, err := s.holds(eng, &old, value)
+	expected := !old.exists && len(args) < 4
+	if err == nil && len(args) == 4 {
+		expected, err = s.holds(eng, &old, args[3])
+	}
+	from := s.mark()
+	switch {
+	case err != nil:
+		s.trouble("read", err)
+		s.fail(errInternal)
+	case done:
+		s.integer(1)
+		s.promise(from, old.Seq, errWrite)
+	case !expected && old.exists:
+		return s.entry(eng, old.Entry)
+	case !expected:
+		s.null()
+		s.promise(from, s.ns.missSeq(eng), errInternal)
+	case old.exists && s.ns.set.Load().Worm:
+		s.fail(errWorm)
+	default:
+		if seq, ok := s.store(eng, key, value, old); ok {
+			s.integer(1)
+			s.promise(from, seq, errWrite)
+		}
+	}
+	return nil
+}
