@@ -27,8 +27,6 @@ type attachment struct {
 
 // Attach compares the local state with the newest cut. Nothing ships before it says verified.
 func (s *Store) Attach(ctx context.Context, r client.AttachRequest) (client.AttachReply, error) {
-	s.roundMu.Lock()
-	defer s.roundMu.Unlock()
 	if err := checkAttach(r); err != nil {
 		return client.AttachReply{}, err
 	}
@@ -87,8 +85,16 @@ func (s *Store) ownerNow() client.Owner {
 	return client.Owner{Epoch: o.Epoch, ID: o.ID.String(), Since: o.Time, Host: o.Host}
 }
 
-// verify judges an attachment. The caller holds roundMu.
+// verify judges an attachment. A round that runs for an earlier session may go on meanwhile: what it
+// ships was durable, so the state that is attached now holds it too.
 func (s *Store) verify(ctx context.Context, a *attachment) {
+	if err := s.verifyMu.lockCtx(ctx); err != nil {
+		s.mu.Lock()
+		a.verdict, a.reason = client.Unverified, "another comparison is under way"
+		s.mu.Unlock()
+		return
+	}
+	defer s.verifyMu.unlock()
 	verdict, reason := s.judge(ctx, a)
 	s.mu.Lock()
 	a.verdict, a.reason = verdict, reason
@@ -172,7 +178,7 @@ func sessionAt(r client.AttachRequest, seq uint64) (uint64, bool) {
 }
 
 // loadCut reads the newest cut, its base and the open intents, once per ownership. The caller
-// holds roundMu.
+// holds verifyMu.
 func (s *Store) loadCut(ctx context.Context) error {
 	if err := s.set.Verify(ctx); err != nil {
 		return err

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"qsfs/zstor/client"
+	"qsfs/zstor/config"
 	"qsfs/zstor/internal/backend"
 	"qsfs/zstor/internal/placement"
 	"qsfs/zstor/internal/quorum"
@@ -76,6 +79,7 @@ func (s *Store) checkNodes(ctx context.Context) error {
 			}
 		}
 	}
+	errs = append(errs, s.checkKey(ctx))
 	st := s.metaStatus(ctx)
 	for _, n := range st.Nodes {
 		if errors.Is(n.Err, backend.ErrPassword) || errors.Is(n.Err, backend.ErrNoNamespace) {
@@ -83,6 +87,33 @@ func (s *Store) checkNodes(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkKey finds out whether the key file belongs to the filesystem on the metadata nodes: if none of
+// the epoch keys there opens, it does not.
+func (s *Store) checkKey(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var opened, refused atomic.Int32
+	var wg sync.WaitGroup
+	for _, n := range s.metas {
+		wg.Go(func() {
+			st, err := n.State(ctx)
+			if err != nil || len(st.Epoch) == 0 {
+				return
+			}
+			if _, err := s.sealer.OpenOwner(st.Epoch); err != nil {
+				refused.Add(1)
+			} else {
+				opened.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if opened.Load() == 0 && refused.Load() > 0 {
+		return fmt.Errorf("%w: %d metadata nodes hold records that it does not open; look for the right key file or the recovery kit", config.ErrKeyWrong, refused.Load())
+	}
+	return nil
 }
 
 // metaStatus looks at the metadata nodes and remembers what it saw.

@@ -16,8 +16,10 @@ import (
 
 // Format makes empty metadata nodes ready and this state directory the owner of the first epoch.
 func (s *Store) Format(ctx context.Context) (client.Owner, error) {
-	s.roundMu.Lock()
-	defer s.roundMu.Unlock()
+	s.roundMu.lock()
+	defer s.roundMu.unlock()
+	s.verifyMu.lock()
+	defer s.verifyMu.unlock()
 	s.mu.Lock()
 	role := s.role
 	s.mu.Unlock()
@@ -42,8 +44,10 @@ func (s *Store) Format(ctx context.Context) (client.Owner, error) {
 // Takeover claims the epoch for an old machine that comes back with its own state, and goes on only
 // if the newest cut is this state's own last one.
 func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
-	s.roundMu.Lock()
-	defer s.roundMu.Unlock()
+	s.roundMu.lock()
+	defer s.roundMu.unlock()
+	s.verifyMu.lock()
+	defer s.verifyMu.unlock()
 	s.mu.Lock()
 	recovering := s.role == roleRecovering
 	s.mu.Unlock()

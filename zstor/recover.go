@@ -28,10 +28,12 @@ const restoredAtOnce = 4
 // and restores exactly what that cut names: receipts, index segments, the metadata in full, the
 // tails. File data stays on the nodes and comes when it is read. Killed and run again it goes on.
 func (s *Store) Recover(ctx context.Context, progress func(client.Progress)) error {
-	if !s.roundMu.TryLock() {
+	if !s.roundMu.tryLock() {
 		return fmt.Errorf("%w: another operation runs", client.ErrBusy)
 	}
-	defer s.roundMu.Unlock()
+	defer s.roundMu.unlock()
+	s.verifyMu.lock()
+	defer s.verifyMu.unlock()
 	if err := s.mayRecover(); err != nil {
 		return err
 	}

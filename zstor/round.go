@@ -104,8 +104,10 @@ func (s *Store) dirty() bool {
 
 // round ships everything up to the heads announced when it begins, and cuts.
 func (s *Store) round(ctx context.Context) error {
-	s.roundMu.Lock()
-	defer s.roundMu.Unlock()
+	if err := s.roundMu.lockCtx(ctx); err != nil {
+		return err
+	}
+	defer s.roundMu.unlock()
 	start := time.Now()
 	t, err := s.aim(ctx)
 	if err == nil && t != nil {

@@ -26,7 +26,7 @@ import (
 
 // Store is the dispersal of one state directory. Its methods may be called concurrently.
 //
-// Lock order: roundMu, segment.mu, intentBook.mu, mu. Nothing waits for a node or a disk while it
+// Lock order: roundMu, verifyMu, segment.mu, intentBook.mu, mu. Nothing waits for a node or a disk while it
 // holds mu.
 type Store struct {
 	o      Options
@@ -41,7 +41,7 @@ type Store struct {
 	peers  map[string]*backend.Peer
 	order  []string // ids of the data nodes as configured
 	metas  []quorum.Node
-	lock   *os.File
+	file   *os.File // the lock of the state directory
 	watch  *watch.Watcher
 
 	life  context.Context // ends with Close
@@ -50,7 +50,8 @@ type Store struct {
 	once  sync.Once
 	fetch flights
 
-	roundMu   sync.Mutex // one round, recovery, takeover at a time
+	roundMu   lock // one round, recovery, takeover at a time
+	verifyMu  lock // one comparison with the newest cut at a time
 	kickRound chan struct{}
 	kickWork  chan struct{} // repair, deletions
 	intents   *intentBook
@@ -91,6 +92,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{
 		o: o, cfg: o.Config, log: o.Log, state: o.Config.QSFS.State, ring: o.Ring,
 		peers: map[string]*backend.Peer{}, segments: map[record.SegmentKey]*segment{},
+		roundMu: newLock(), verifyMu: newLock(),
 		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), cutDone: make(chan struct{}),
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -155,7 +157,7 @@ func (s *Store) takeLock() error {
 		}
 		return fmt.Errorf("lock state directory: %w", err)
 	}
-	s.lock = f
+	s.file = f
 	return nil
 }
 
@@ -196,8 +198,8 @@ func (s *Store) Close(ctx context.Context) error {
 				errs = append(errs, c.Close())
 			}
 		}
-		if s.lock != nil {
-			errs = append(errs, s.lock.Close())
+		if s.file != nil {
+			errs = append(errs, s.file.Close())
 		}
 	})
 	return errors.Join(errs...)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +127,10 @@ func (n *Node) Distinct() int {
 	most := 0
 	seen := map[string]int{}
 	for k := range n.puts {
-		name := k[:bytes.IndexByte([]byte(k), '|')]
+		name, _, _ := strings.Cut(k, "|")
+		if strings.HasSuffix(name, "ffffffff") {
+			continue // the head of the newest cut, the one value that is replaced
+		}
 		seen[name]++
 		most = max(most, seen[name])
 	}
