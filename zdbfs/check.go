@@ -24,7 +24,7 @@ type checker struct {
 	fs     *FS
 	report Report
 	nodes  map[uint64]*checkNode
-	names  map[[2]uint64]checkName2 // (directory, cookie)
+	names  map[[2]uint64]namedInode // (directory, cookie)
 	blobs  map[uint64]*checkBlob
 	counts meta.Counters
 	super  bool
@@ -42,28 +42,27 @@ type checkNode struct {
 	xattrs               int
 }
 
-type checkName2 struct {
+type namedInode struct {
 	ino  uint64
 	name string
 }
 
 type checkBlob struct {
-	refs        uint64
-	ino         uint64
-	start       uint64 // in the file, if unshared
-	several     bool   // referred to from more than one place
-	n           uint32
-	shared      uint64
-	hasShared   bool
-	garbage     bool
-	firstExtent string
+	refs      uint64
+	ino       uint64
+	start     uint64 // in the file, if unshared
+	several   bool   // referred to from more than one place
+	n         uint32
+	shared    uint64
+	hasShared bool
+	garbage   bool
 }
 
 // Check reads all metadata, as of one moment, and reports every inconsistency. It may run beside everything else. Content
 // is looked for, not read. It takes some 200 bytes of memory per inode and blob.
 func (fs *FS) Check(ctx context.Context) (Report, error) {
 	c := &checker{
-		fs: fs, nodes: make(map[uint64]*checkNode), names: make(map[[2]uint64]checkName2), blobs: make(map[uint64]*checkBlob),
+		fs: fs, nodes: make(map[uint64]*checkNode), names: make(map[[2]uint64]namedInode), blobs: make(map[uint64]*checkBlob),
 	}
 	it, err := fs.meta.iter(ctx, nil, nil, false)
 	if err != nil {
@@ -186,7 +185,7 @@ func (c *checker) dirent(k meta.Key, v []byte) error {
 			c.problem("directory %d has %q twice", k.A, d.Name)
 		}
 	}
-	c.names[[2]uint64{k.A, k.B}] = checkName2{d.Ino, d.Name}
+	c.names[[2]uint64{k.A, k.B}] = namedInode{d.Ino, d.Name}
 	c.node(d.Ino).names++
 	if d.Type == syscall.S_IFDIR {
 		c.node(k.A).subdirs++

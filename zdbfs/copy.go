@@ -92,10 +92,7 @@ func (fs *FS) copyStep(ctx context.Context, from, to *inode, so, do, n uint64) (
 	defer t.close()
 	fs.anyShared.Store(true)
 	t.lockShared()
-	p, err := t.planExtents(ctx, to)
-	if err != nil {
-		return 0, err
-	}
+	p := t.planExtents(ctx, to)
 	defer p.close()
 	at := do
 	for i := range pieces {
@@ -126,7 +123,7 @@ func (fs *FS) copyStep(ctx context.Context, from, to *inode, so, do, n uint64) (
 		}
 		n = at - do
 	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.finish(); err != nil {
 		return 0, err
 	}
 	end := do + n

@@ -139,7 +139,7 @@ func cutFile(t testing.TB, dir string, h zdb.Head, rnd *rand.Rand) {
 }
 
 func TestEngineModel(t *testing.T) {
-	limit := 12 * time.Second
+	limit := 8 * time.Second
 	if os.Getenv("QSFS_LONG") != "" {
 		limit = 10 * time.Minute
 	}

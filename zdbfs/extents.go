@@ -12,9 +12,11 @@ import (
 // extentPlan changes the extent map of one inode within a txn: one forward walk, in which ranges are replaced in
 // ascending order. It costs rows for the extents touched, whatever the file's size. The caller holds inode.io.
 type extentPlan struct {
-	t   *txn
-	ino uint64
-	it  rowIter
+	t    *txn
+	ctx  context.Context
+	ino  uint64
+	it   rowIter // opened when needed
+	none bool    // the inode has no extents yet
 	// cur is the first extent not yet passed: a stored one, or the rest of one that was split (ours).
 	cur   meta.Extent
 	have  bool
@@ -31,22 +33,35 @@ type blobUse struct {
 }
 
 // planExtents starts a plan for in. Close it after finish.
-func (t *txn) planExtents(ctx context.Context, in *inode) (*extentPlan, error) {
-	ino := uint64(in.ino)
-	it, err := t.fs.meta.iter(ctx, meta.ExtentKey(ino, 0), meta.ExtentKey(ino+1, 0), false)
-	if err != nil {
-		return nil, err
-	}
-	return &extentPlan{t: t, ino: ino, it: it, blobs: make(map[uint64]*blobUse)}, nil
+func (t *txn) planExtents(ctx context.Context, in *inode) *extentPlan {
+	return &extentPlan{t: t, ctx: ctx, ino: uint64(in.ino), none: in.view().Alloc == 0, blobs: make(map[uint64]*blobUse)}
 }
 
-func (p *extentPlan) close() { p.it.Close() }
+func (p *extentPlan) close() {
+	if p.it != nil {
+		p.it.Close()
+	}
+}
+
+// seekRow moves the iterator to the first row of an extent that ends at or above end.
+func (p *extentPlan) seekRow(end uint64) (bool, error) {
+	if p.none {
+		return false, nil
+	}
+	if p.it == nil {
+		var err error
+		if p.it, err = p.t.fs.meta.iter(p.ctx, meta.ExtentKey(p.ino, 0), meta.ExtentKey(p.ino+1, 0), false); err != nil {
+			return false, err
+		}
+	}
+	return p.it.Seek(meta.ExtentKey(p.ino, end)), p.it.Err()
+}
 
 // load makes the iterator's row the current extent.
 func (p *extentPlan) load() error {
 	p.have, p.ours = false, false
-	if !p.it.Valid() {
-		return p.it.Err()
+	if p.none || !p.it.Valid() {
+		return nil
 	}
 	e, err := extentAt(p.it)
 	if err != nil {
@@ -77,7 +92,9 @@ func extentAt(it rowIter) (meta.Extent, error) {
 }
 
 func (p *extentPlan) next() error {
-	p.it.Next() // also from ours: the iterator stands on the row it was split from
+	if p.it.Next(); p.it.Err() != nil { // also from ours: the iterator stands on the row it was split from
+		return p.it.Err()
+	}
 	return p.load()
 }
 
@@ -87,7 +104,9 @@ func (p *extentPlan) seek(off uint64) error {
 	if p.have && p.cur.End > off {
 		return nil
 	}
-	p.it.Seek(meta.ExtentKey(p.ino, off+1))
+	if _, err := p.seekRow(off + 1); err != nil {
+		return err
+	}
 	return p.load()
 }
 
@@ -167,12 +186,12 @@ func (p *extentPlan) add(e *meta.Extent) {
 }
 
 // finish accounts for the blobs: the counts of shared ones, and those that nothing refers to any more.
-func (p *extentPlan) finish(ctx context.Context) error {
+func (p *extentPlan) finish() error {
 	if p.t.fs.anyShared.Load() && len(p.blobs) > 0 {
 		p.t.lockShared()
 	}
 	for blob, u := range p.blobs {
-		shared, err := p.count(ctx, blob, u)
+		shared, err := p.count(blob, u)
 		if err != nil {
 			return err
 		}
@@ -191,11 +210,11 @@ func (p *extentPlan) finish(ctx context.Context) error {
 }
 
 // count moves the reference count of a shared blob; false if it is not shared.
-func (p *extentPlan) count(ctx context.Context, blob uint64, u *blobUse) (bool, error) {
+func (p *extentPlan) count(blob uint64, u *blobUse) (bool, error) {
 	if !p.t.shared {
 		return false, nil
 	}
-	v, found, err := p.t.get(ctx, meta.SharedKey(blob))
+	v, found, err := p.t.get(p.ctx, meta.SharedKey(blob))
 	if err != nil || !found {
 		return false, err
 	}
@@ -217,7 +236,11 @@ func (p *extentPlan) count(ctx context.Context, blob uint64, u *blobUse) (bool, 
 
 // referred says whether a stored extent that the plan leaves alone refers to an unshared blob.
 func (p *extentPlan) referred(blob uint64, u *blobUse) (bool, error) {
-	for ok := p.it.Seek(meta.ExtentKey(p.ino, u.start+1)); ok; ok = p.it.Next() {
+	ok, err := p.seekRow(u.start + 1)
+	if err != nil {
+		return false, err
+	}
+	for ; ok; ok = p.it.Next() {
 		e, err := extentAt(p.it)
 		if err != nil {
 			return false, err

@@ -109,10 +109,7 @@ func (fs *FS) fallocateStep(ctx context.Context, t *txn, in *inode, mode uint32,
 	if mode&(FallocPunchHole|FallocZeroRange) == 0 {
 		return fs.fillHoles(ctx, t, in, a, z)
 	}
-	p, err := t.planExtents(ctx, in)
-	if err != nil {
-		return a, 0, err
-	}
+	p := t.planExtents(ctx, in)
 	defer p.close()
 	to, err := p.replace(a, z, nil)
 	if err != nil {
@@ -121,7 +118,7 @@ func (fs *FS) fallocateStep(ctx context.Context, t *txn, in *inode, mode uint32,
 	if mode&FallocZeroRange != 0 && to > a {
 		p.add(&meta.Extent{Kind: meta.ExtentZero, Start: a, End: to})
 	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.finish(); err != nil {
 		return a, 0, err
 	}
 	return to, p.alloc, nil

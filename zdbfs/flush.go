@@ -141,10 +141,7 @@ func (fs *FS) commitExtents(ctx context.Context, in *inode, extents []meta.Exten
 	size := in.stored
 	in.mu.RUnlock()
 	if len(extents) > 0 {
-		p, err := t.planExtents(ctx, in)
-		if err != nil {
-			return 0, err
-		}
+		p := t.planExtents(ctx, in)
 		defer p.close()
 		for n < len(extents) && (n == 0 || !p.full()) {
 			if _, err := p.replace(extents[n].Start, extents[n].End, &extents[n]); err != nil {
@@ -153,7 +150,7 @@ func (fs *FS) commitExtents(ctx context.Context, in *inode, extents []meta.Exten
 			size = max(size, extents[n].End)
 			n++
 		}
-		if err := p.finish(ctx); err != nil {
+		if err := p.finish(); err != nil {
 			return 0, err
 		}
 		alloc = p.alloc

@@ -248,6 +248,12 @@ func (p *player) absentOr(dir *mnode, name string, err error) error {
 
 func (p *player) add(dir *mnode, name string, a Attr, content string) {
 	n := &mnode{ino: a.Ino, mode: a.Mode, uid: alice.Uid, gid: alice.Gid, nlink: 1, parent: dir.ino, content: content}
+	if dir.mode&syscall.S_ISGID != 0 {
+		n.gid = dir.gid
+		if n.isDir() != (n.mode&syscall.S_ISGID != 0) {
+			p.failf("mode %o in a setgid directory", n.mode)
+		}
+	}
 	if n.isDir() {
 		n.nlink, n.kids = 2, map[string]Ino{}
 		dir.nlink++
@@ -557,14 +563,6 @@ func (p *player) chattr() {
 	if p.agree(err, nil) {
 		n.mode, n.uid = n.mode&syscall.S_IFMT|mode, mode
 	}
-	// setgid would be inherited: the model knows nothing of that.
-	if n.isDir() {
-		n.mode &^= syscall.S_ISGID
-		p.f.Setattr(ctx, alice, n.ino, SetattrIn{Valid: SetMode, Mode: n.mode})
-		p.past = append(p.past, p.m.clone())
-		m := p.past[len(p.past)-1].nodes[n.ino]
-		m.mode |= mode & syscall.S_ISGID
-	}
 }
 
 func (p *player) xattr() {
@@ -724,7 +722,7 @@ func modelTime() time.Duration {
 	if os.Getenv("QSFS_LONG") != "" {
 		return 10 * time.Minute
 	}
-	return 7 * time.Second
+	return 5 * time.Second
 }
 
 func TestModel(t *testing.T) {

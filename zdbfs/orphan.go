@@ -174,6 +174,14 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, ino Ino) (bool, error) {
 	defer in.io.Unlock()
 	in.op.Lock()
 	defer in.op.Unlock()
+	in.mu.RLock()
+	gone := in.gone
+	in.mu.RUnlock()
+	if !gone { // else this is a later batch of it
+		if err := fs.load(ctx, in); err != nil && !errors.Is(err, syscall.ESTALE) {
+			return false, err
+		}
+	}
 	in.mu.Lock()
 	in.gone = true
 	in.runs = runSet{}
@@ -181,39 +189,35 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, ino Ino) (bool, error) {
 	fs.recountLocked(in)
 	in.mu.Unlock()
 
-	p, err := t.planExtents(ctx, in)
-	if err != nil {
-		return false, err
-	}
+	p := t.planExtents(ctx, in)
 	defer p.close()
 	to, err := p.replace(0, math.MaxUint64, nil)
 	if err != nil {
 		return false, err
 	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.finish(); err != nil {
 		return false, err
 	}
 	if to != math.MaxUint64 {
 		return false, nil
 	}
 	n := uint64(ino)
-	it, err := fs.meta.iter(ctx, meta.XattrKey(n, ""), meta.XattrKey(n+1, ""), true)
+	names, err := fs.xattrs(ctx, in)
 	if err != nil {
 		return false, err
 	}
-	defer it.Close()
-	for ok := it.Seek(meta.XattrKey(n, "")); ok; ok = it.Next() {
+	for _, name := range names {
 		if len(t.rows) >= batchRows {
-			return false, it.Err()
+			return false, nil
 		}
-		t.del(append([]byte(nil), it.Key()...))
+		t.del(meta.XattrKey(n, name))
 	}
 	t.del(meta.InodeKey(n))
 	t.del(meta.OrphanKey(n))
 	if _, cut := fs.table.cut(ino); cut {
 		t.del(meta.TruncateKey(n))
 	}
-	return true, it.Err()
+	return true, nil
 }
 
 // waitReaped waits until nothing is left to free or truncate, for tests and for a clean stop.

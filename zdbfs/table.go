@@ -221,11 +221,3 @@ func (t *inodeTable) clearCut(ino Ino) {
 	delete(s.cuts, ino)
 	s.mu.Unlock()
 }
-
-// writers says how many opens ino has.
-func (t *inodeTable) openCount(ino Ino) int {
-	s := t.shard(ino)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return int(s.opens[ino])
-}

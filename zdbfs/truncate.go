@@ -22,16 +22,13 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 	shrink := size <= in.view().Size
 	if shrink {
 		t.frees = true
-		p, err := t.planExtents(ctx, in)
-		if err != nil {
-			return err
-		}
+		p := t.planExtents(ctx, in)
 		defer p.close()
 		at, err := p.replace(size, math.MaxUint64, nil)
 		if err != nil {
 			return err
 		}
-		if err := p.finish(ctx); err != nil {
+		if err := p.finish(); err != nil {
 			return err
 		}
 		alloc = p.alloc
@@ -86,16 +83,13 @@ func (fs *FS) truncateStep(ctx context.Context, in *inode) (bool, error) {
 	t := fs.begin()
 	defer t.close()
 	t.frees = true
-	p, err := t.planExtents(ctx, in)
-	if err != nil {
-		return false, err
-	}
+	p := t.planExtents(ctx, in)
 	defer p.close()
 	to, err := p.replace(at, math.MaxUint64, nil)
 	if err != nil {
 		return false, err
 	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.finish(); err != nil {
 		return false, err
 	}
 	done := to == math.MaxUint64
