@@ -103,9 +103,15 @@ func (c *Client) Exists(ctx context.Context, key []byte) (bool, error) {
 // Check lets the server read the entry and verify its checksum: nil, ErrNotFound, or ErrReadFailed.
 func (c *Client) Check(ctx context.Context, key []byte) error {
 	v, err := c.Do(ctx, "CHECK", key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return CheckResult(v)
+}
+
+// CheckResult reads the reply to a CHECK that was sent in a pipeline.
+func CheckResult(v resp.Value) error {
+	switch {
 	case v.Kind == resp.Nil:
 		return ErrNotFound
 	case v.Kind != resp.Integer:

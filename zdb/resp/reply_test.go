@@ -100,6 +100,8 @@ func FuzzDecoder(f *testing.F) {
 		"+OK\r\n", "-Access denied\r\n", ":-42\r\n", "$0\r\n\r\n", "$3\r\nabc\r\n", "$-1\r\n", "*-1\r\n", "*0\r\n",
 		"*3\r\n$1\r\nk\r\n$-1\r\n*1\r\n:1\r\n", "*2\r\n$17\r\n00000000000000000\r\n*1\r\n*3\r\n$1\r\nk\r\n:4\r\n:1700000000\r\n",
 		"*1048576\r\n", "$8388608\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", ":99999999999999999999\r\n", "$2\r\nabc\r\n",
+		"\r\n", "?\r\n", "+" + strings.Repeat("x", replyBuffer), "$5\r\nab", "$2\r\nab", "$2\r\nab\r", "$x\r\n", "*-2\r\n", "$65537\r\n",
+		"*5\r\n" + strings.Repeat("$65000\r\n"+strings.Repeat("x", 65000)+"\r\n", 5), "+OK", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
 	} {
 		f.Add([]byte(s))
 	}

@@ -48,9 +48,6 @@ func newReader(src Source, lim Limits, size int) *Reader {
 // BytesRead returns how many bytes have been taken from the source.
 func (rd *Reader) BytesRead() uint64 { return rd.total }
 
-// Buffered returns how many bytes have been read and not yet decoded.
-func (rd *Reader) Buffered() int { return rd.w - rd.r }
-
 // Close returns the memory that Source.Grow granted. The Reader is of no use afterwards.
 func (rd *Reader) Close() {
 	rd.err = io.ErrClosedPipe

@@ -234,6 +234,8 @@ func FuzzReadCommand(f *testing.F) {
 		"*0\r\n", "*-1\r\n", "*1025\r\n", "*1\r\n$-1\r\n", "*1\r\n$8388609\r\n", "*1\r\n$4\r\nPINGxx", "+1\r\n", "*1\r\n*1\r\n",
 		"*4\r\n$3\r\nCAS\r\n$1\r\nk\r\n$1\r\nn\r\n$1\r\no\r\n", "*2\r\n$4\r\nAUTH\r\n$4\r\nroot\r\n", "*99999999999999999999\r\n",
 		"*1\r\n$100\r\n" + strings.Repeat("x", 100) + "\r\n",
+		"", "*", "*1\r\n$4\r\nPI", "*1\r\n$4\r\nPING\r", "*1\r\n$4\r\nPING\rx", "*" + strings.Repeat("0", 100), "*" + strings.Repeat("0", 100) + "1\r\n",
+		"*\r\n", "*1\r\n$\r\n", "*1\r\n$99999999999\r\n", "*1x\r\n",
 	} {
 		f.Add([]byte(s))
 	}

@@ -348,6 +348,9 @@ func FuzzRegistry(f *testing.F) {
 	f.Add([]byte(`{"version":1,"namespaces":{"default":{},"ns":{"maxsize":16,"private":true,"worm":true,"locked":true,"removing":true}}}`))
 	f.Add([]byte(`{"version":1,"namespaces":{"ns":{"password":{"time":1,"memory_kib":16384,"threads":1,"salt":"AAAAAAAAAAAAAAAAAAAAAA==","hash":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}}}`))
 	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`not JSON`))
+	f.Add([]byte(`{"version":1,"namespaces":{"ns":{"password":{"time":0}}}}`))
 	f.Add([]byte(`{"version":1,"namespaces":{"ns":null}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		all, err := decodeRegistry(raw)

@@ -45,7 +45,7 @@ func run(args []string) int {
 	}
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), statCommand())
+	root.AddCommand(serveCommand(), statCommand(), checkCommand())
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "zdb:", err)
@@ -68,7 +68,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, zdb.ErrLocked):
 		return exitInUse
-	case errors.As(err, &damaged):
+	case errors.As(err, &damaged), errors.Is(err, errDamaged):
 		return exitDamaged
 	}
 	return exitInternal

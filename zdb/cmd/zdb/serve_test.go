@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -122,6 +124,46 @@ func TestServeFaults(t *testing.T) {
 	out, err = program("stat", "--address", n.address, "--json", "ns").Output()
 	if err != nil || !strings.Contains(string(out), `"incarnation"`) {
 		t.Errorf("zdb stat --json: %v\n%s", err, out)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	n := newNode(t, "--namespace", "ns:secret")
+	n.start()
+	c := n.client(client.Options{Namespace: "ns", Password: "secret"})
+	for i := range 300 {
+		if _, err := c.Set(t.Context(), fmt.Appendf(nil, "key %d", i), bytes.Repeat([]byte{byte(i)}, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func() (string, int) {
+		cmd := program("check", "--address", n.address, "--namespace", "ns", "--password", "secret")
+		out, err := cmd.Output()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	if out, code := check(); out != "" || code != 0 {
+		t.Errorf("a sound namespace: exit %d, %q", code, out)
+	}
+	path := filepath.Join(n.dir, "data", "ns", "d0")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(raw, bytes.Repeat([]byte{77}, 1000))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0}, int64(at)+500); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := check(); out != "\"key 77\"\n" || code != exitDamaged {
+		t.Errorf("a damaged entry: exit %d, %q", code, out)
 	}
 }
 
