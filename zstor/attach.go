@@ -149,8 +149,8 @@ func compare(cut *record.Cut, a *attachment) string {
 	if a.data.Seq < cut.Data.Seq {
 		return fmt.Sprintf("its data ends at %s, the cut at %s", seq(a.data.Seq), seq(cut.Data.Seq))
 	}
-	if cut.Meta.Seq == 0 {
-		return ""
+	if cut.Meta.Seq&(1<<48-1) == 0 {
+		return "" // the log was empty
 	}
 	session, known := sessionAt(a.req, cut.Meta.Seq)
 	if !known {

@@ -262,6 +262,7 @@ func (s *Store) confirmIndex(ctx context.Context, o *object, m *record.Manifest,
 	if !d.Unconfirmed {
 		return record.Confirmed, nil
 	}
+	again := false
 	for stripe := range m.DataStripes + m.IndexStripes {
 		state, err := s.mover.Verify(ctx, m, int(h.Index), stripe)
 		if err != nil {
@@ -274,8 +275,11 @@ func (s *Store) confirmIndex(ctx context.Context, o *object, m *record.Manifest,
 		if _, err := s.mover.RebuildStripe(ctx, m, stripe, []int{int(h.Index)}); err != nil {
 			return h.State, err
 		}
+		again = true
+	}
+	if again { // confirmed when what was made again was read back, too
 		o.mu.Lock()
-		o.stored = time.Now() // confirmed when it was read back again
+		o.stored = time.Now()
 		o.mu.Unlock()
 		return h.State, nil
 	}

@@ -103,7 +103,7 @@ func (m *machine) start() *machine {
 	c := m.cfg
 	c.QSFS.State = m.dir
 	log := slog.New(slog.DiscardHandler)
-	if testing.Verbose() {
+	if os.Getenv("QSFS_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(testWriter{m.t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	i, j := 0, 0

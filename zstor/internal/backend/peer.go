@@ -124,6 +124,14 @@ func (p *Peer) Score() time.Duration {
 	return s
 }
 
+// Distrust lowers the score after an answer that did not verify.
+func (p *Peer) Distrust() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.errors += ewma * (1 - p.errors)
+	p.failures.Add(1)
+}
+
 // Durability is what an acknowledgement of this node is worth; unconfirmed while it is unknown.
 func (p *Peer) Durability() Durability {
 	if p.o.Durability != nil {

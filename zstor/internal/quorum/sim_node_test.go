@@ -57,6 +57,7 @@ var (
 type simMessage struct {
 	from  *simProcess
 	node  int
+	kind  string
 	what  string
 	order int
 	born  time.Time
@@ -79,7 +80,8 @@ func (c *simClient) Group() string { return c.p.w.nodes[c.i].group }
 
 func (c *simClient) do(ctx context.Context, what string, first, then func(*simNode, *simReply)) (simReply, error) {
 	w := c.p.w
-	m := &simMessage{from: c.p, node: c.i, what: what, born: time.Now(), first: first, then: then, ch: make(chan simReply, 1)}
+	kind, _, _ := strings.Cut(what, " ")
+	m := &simMessage{from: c.p, node: c.i, kind: kind, what: what, born: time.Now(), first: first, then: then, ch: make(chan simReply, 1)}
 	if w.immediate {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math/rand/v2"
@@ -32,7 +33,7 @@ type simWorld struct {
 
 	late    []*simMessage
 	orders  map[[2]int]int
-	links   map[[2]int]float64 // weights by machine and node; 0: cut off for a while
+	links   map[simLink]float64 // weights; 0: cut off for a while
 	profile simProfile
 	wipes   int
 	crashes int
@@ -118,7 +119,7 @@ const simLifetime = 5 * time.Second // of a late message
 func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	w := &simWorld{
 		rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), without: without, sealer: sealer,
-		check: newCheck(sealer), orders: map[[2]int]int{}, links: map[[2]int]float64{},
+		check: newCheck(sealer), orders: map[[2]int]int{}, links: map[simLink]float64{},
 	}
 	good := []int{0, 0, 0, 0, 1, 1, 1, 2}
 	t := good[w.rng.IntN(len(good))]
@@ -136,7 +137,7 @@ func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	}
 	pick := func(v ...float64) float64 { return v[w.rng.IntN(len(v))] }
 	w.profile = simProfile{
-		lose: pick(0, 0.02, 0.1, 0.3), late: pick(0, 0.05, 0.2), repeat: pick(0, 0.05), split: pick(0, 0.2, 0.5),
+		lose: pick(0, 0.02, 0.1, 0.3), late: pick(0, 0.05, 0.2), repeat: pick(0, 0.05, 0.3), split: pick(0, 0.2, 0.5),
 		wipes: w.rng.IntN(4), crash: w.rng.IntN(3), ops: 3 + w.rng.IntN(6),
 		cutOff: pick(0, 0.1, 0.25), mix: simMixes[w.rng.IntN(len(simMixes))],
 		every: []int{5, 12, 25}[w.rng.IntN(3)], flip: []int{3, 10, 1000}[w.rng.IntN(3)],
@@ -166,8 +167,8 @@ func (w *simWorld) enqueue(m *simMessage) bool {
 	w.orders[k]++
 	m.order = w.orders[k]
 	w.pending = append(w.pending, m)
-	if kind, _, _ := strings.Cut(m.what, " "); kind != m.from.phase {
-		m.from.phase = kind
+	if m.kind != m.from.phase {
+		m.from.phase = m.kind
 		w.flips++
 	}
 	return true
@@ -243,6 +244,10 @@ func (w *simWorld) step() bool {
 	if w.rng.IntN(w.profile.every) == 0 && w.event() {
 		return true
 	}
+	if w.rng.IntN(3*w.profile.every) == 0 && w.claimedInPart() && w.mayWipe() {
+		w.wipe(w.victim())
+		return true
+	}
 	if len(w.late) > 0 && w.rng.IntN(10) == 0 {
 		w.deliverLate(w.rng.IntN(len(w.late)))
 		return true
@@ -259,28 +264,40 @@ func (w *simWorld) step() bool {
 	return true
 }
 
-// reweigh makes some links fast and some slow, so that deep orders are found, not only well-mixed ones.
+// reweigh makes some links fast and some slow, so that deep orders are found, not only well-mixed ones. Some kinds of
+// calls are cut off on some links for a while: real networks are not as kind as that, but what is possible at all
+// shows up sooner.
 func (w *simWorld) reweigh() {
-	for i := range w.nodes {
-		for _, m := range w.machines {
-			w.links[[2]int{m.id, i}] = []float64{0.01, 0.3, 1, 1, 10}[w.rng.IntN(5)]
-			if w.rng.Float64() < w.profile.cutOff {
-				w.links[[2]int{m.id, i}] = 0
-			}
-		}
-	}
-	for _, m := range w.machines { // and some machines
+	for _, m := range w.machines {
 		f := []float64{0.05, 1, 1, 5}[w.rng.IntN(4)]
 		for i := range w.nodes {
-			w.links[[2]int{m.id, i}] *= f
+			link := f * []float64{0.01, 0.3, 1, 1, 10}[w.rng.IntN(5)]
+			off := w.rng.Float64() < w.profile.cutOff
+			for _, kind := range simKinds {
+				k := simLink{m.id, i, kind}
+				w.links[k] = link
+				if off || w.rng.Float64() < w.profile.cutOff {
+					w.links[k] = 0
+				}
+			}
 		}
 	}
 }
 
+var simKinds = []string{"state", "cas", "put", "list", "get", "delete"}
+
+// A simLink is one kind of call from a machine to a node.
+type simLink struct {
+	machine, node int
+	kind          string
+}
+
+func (m *simMessage) link() simLink { return simLink{m.from.machine.id, m.node, m.kind} }
+
 // choose picks a message that can move; nil when there is none.
 func (w *simWorld) choose() *simMessage {
 	weight := func(m *simMessage) float64 {
-		if f, ok := w.links[[2]int{m.from.machine.id, m.node}]; ok {
+		if f, ok := w.links[m.link()]; ok {
 			return f
 		}
 		return 1
@@ -406,10 +423,9 @@ func (w *simWorld) event() bool {
 	m := w.machines[w.rng.IntN(len(w.machines))]
 	switch w.rng.IntN(8) {
 	case 0, 1: // a node is wiped
-		if w.wipes >= w.profile.wipes || len(w.incomplete()) >= w.tolerated() {
+		if !w.mayWipe() {
 			return false
 		}
-		w.wipes++
 		w.wipe(w.victim())
 		return true
 	case 2: // a process dies
@@ -435,6 +451,20 @@ func (w *simWorld) event() bool {
 			return false
 		}
 		return w.damage()
+	}
+	return false
+}
+
+func (w *simWorld) mayWipe() bool {
+	return w.wipes < w.profile.wipes && len(w.incomplete()) < w.tolerated()
+}
+
+// claimedInPart reports whether the nodes show different epoch keys.
+func (w *simWorld) claimedInPart() bool {
+	for _, n := range w.nodes[1:] {
+		if !bytes.Equal(n.data[string(record.EpochName)], w.nodes[0].data[string(record.EpochName)]) {
+			return true
+		}
 	}
 	return false
 }
@@ -465,9 +495,15 @@ var simMarkPut = fmt.Sprintf("cas %x", record.MarkName)
 
 func (w *simWorld) wipe(i int) {
 	w.check.note("wipe n%d", i)
+	w.wipes++
 	w.seen.Wiped++
 	w.nodes[i].data = map[string][]byte{}
 	w.newIncarnation(w.nodes[i])
+	for j := len(w.late) - 1; j >= 0; j-- { // what was on its way often arrives just now
+		if w.late[j].node == i && w.rng.IntN(2) == 0 {
+			w.deliverLate(j)
+		}
+	}
 	for _, m := range w.machines { // whoever thinks it is the owner repairs it at once
 		if p := m.proc; p != nil && !p.dead && !p.ended {
 			select {

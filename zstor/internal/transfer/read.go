@@ -213,6 +213,9 @@ func (c *collector) note(r fetched) {
 	case errors.Is(r.err, codec.ErrShard):
 		c.m.Damaged.Add(1)
 		c.m.o.Log.Warn("node gave a damaged shard", "node", r.node, "object", c.man.Object, "stripe", c.stripe, "index", r.index)
+		if p := c.m.o.Peer(r.node); p != nil {
+			p.Distrust()
+		}
 		c.bad[r.index] = r.err
 	case errors.Is(r.err, backend.ErrAbsent):
 		c.bad[r.index] = r.err

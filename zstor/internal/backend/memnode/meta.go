@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type Meta struct {
 	// mu guards what follows.
 	mu     sync.Mutex
 	values map[string][]byte
+	kept   map[string][]byte
 	inc    record.Incarnation
 	down   bool
 	delay  time.Duration
@@ -185,3 +187,9 @@ func (m *Meta) CompareAndSet(ctx context.Context, name, value, expected []byte) 
 	}
 	return present, late
 }
+
+// Keep notes the content for GoBack.
+func (m *Meta) Keep() { m.mu.Lock(); m.kept = maps.Clone(m.values); m.mu.Unlock() }
+
+// GoBack brings the content of Keep back, incarnation and all: a node restored from a backup.
+func (m *Meta) GoBack() { m.mu.Lock(); m.values = maps.Clone(m.kept); m.mu.Unlock() }
