@@ -62,6 +62,11 @@ func boot(t harness.TB, root string) *machine {
 	for _, name := range stockTargets {
 		m.write(filepath.Join(image, "units", name+".target"), "[Unit]\nDescription="+name+"\nDefaultDependencies=no\n")
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the units said:\n%s", m.logs())
+		}
+	})
 	m.outer = harness.NewProcess(t, filepath.Join(image, "log"), "systemd",
 		"unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--uts", "--ipc", "--cgroup",
 		"bash", "-c", bootScript, "boot.sh", image)

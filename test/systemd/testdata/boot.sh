@@ -18,5 +18,7 @@ mount -t tmpfs tmpfs /etc/systemd
 mount -t tmpfs tmpfs /mnt
 mount -t tmpfs tmpfs /tmp
 mkdir -p /mnt/qsfs
+# As on a booted host: a service with a mount namespace of its own follows the mounts that come and go.
+mount --make-rshared /
 export container=qsfs-test
 exec /lib/systemd/systemd --system --unit=idle.target --log-target=console --show-status=no
