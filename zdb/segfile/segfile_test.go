@@ -171,7 +171,8 @@ func FuzzIndexSegment(f *testing.F) {
 	f.Add(p)
 	p, _ = index(bytes.Repeat([]byte{1}, PieceSize+1), 0)
 	f.Add(p)
-	p, _ = index(bytes.Repeat([]byte{1}, PieceSize*200), 1) // a footer of more than one read
+	big := Footer{Namespace: "n", ID: 3, Incarnation: inc, DataLength: 200 * PieceSize, PieceSums: make([][32]byte, 200), Records: 0}
+	p = AppendFooter(AppendIndexHeader(nil, 3, inc), big) // a footer of more than one read
 	f.Add(p)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if err := readAll(p); err != nil && !errors.Is(err, ErrFormat) {

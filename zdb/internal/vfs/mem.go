@@ -111,6 +111,24 @@ func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
 	return c
 }
 
+// KillClone gives what the death of the process leaves: everything that was written.
+func (m *Mem) KillClone() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := NewMem()
+	c.limit = m.limit
+	for path, d := range m.dirs {
+		nd := &memDir{now: make(map[string]*memNode), disk: make(map[string]*memNode)}
+		for name, n := range d.now {
+			data := append([]byte(nil), n.now...)
+			nd.now[name] = &memNode{now: data, disk: append([]byte(nil), data...), alloc: n.alloc}
+			nd.disk[name] = nd.now[name]
+		}
+		c.dirs[path] = nd
+	}
+	return c
+}
+
 func apply(names map[string]*memNode, changes []dirChange) {
 	for _, ch := range changes {
 		if ch.node == nil {
