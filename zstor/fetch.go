@@ -83,31 +83,43 @@ func wireError(err error) error {
 // share joins the fetch of a stripe that is under way, or starts it. The fetch itself does not end
 // with the caller that happened to start it.
 func (s *Store) share(ctx context.Context, m *record.Manifest, stripe uint32) (*flight, error) {
+	for {
+		f, joined := s.join(m, stripe)
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			f.leave()
+			return nil, fmt.Errorf("%w: stripe %d of %s: %w", transfer.ErrUnavailable, stripe, m.Object, ctx.Err())
+		}
+		if f.err == nil {
+			return f, nil
+		}
+		err := f.err
+		f.leave()
+		// A fetch that somebody else began earlier may have run out of its time, not of ours.
+		if !joined || !errors.Is(err, transfer.ErrUnavailable) {
+			return nil, err
+		}
+	}
+}
+
+// join gives the fetch of a stripe, and whether it was under way already. The caller leaves it.
+func (s *Store) join(m *record.Manifest, stripe uint32) (f *flight, joined bool) {
 	key := flightKey{m.Generation, stripe}
 	s.fetch.mu.Lock()
+	defer s.fetch.mu.Unlock()
 	if s.fetch.m == nil {
 		s.fetch.m = map[flightKey]*flight{}
 	}
-	f := s.fetch.m[key]
-	if f == nil {
+	f, joined = s.fetch.m[key]
+	if !joined {
 		f = &flight{done: make(chan struct{})}
 		f.users.Store(1) // the fetch itself
 		s.fetch.m[key] = f
 		s.wg.Go(func() { s.fly(f, key, m) })
 	}
 	f.users.Add(1)
-	s.fetch.mu.Unlock()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		f.leave()
-		return nil, fmt.Errorf("%w: stripe %d of %s: %w", transfer.ErrUnavailable, stripe, m.Object, ctx.Err())
-	}
-	if f.err != nil {
-		f.leave()
-		return nil, f.err
-	}
-	return f, nil
+	return f, joined
 }
 
 func (s *Store) fly(f *flight, key flightKey, m *record.Manifest) {

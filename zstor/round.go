@@ -437,6 +437,7 @@ func (s *Store) rebase(ctx context.Context) error {
 
 // runUploads ships sealed segments as soon as the watcher sees them, ahead of their round.
 func (s *Store) runUploads() {
+	said := "" // a problem that stays is said once
 	for {
 		select {
 		case <-s.life.Done():
@@ -449,7 +450,10 @@ func (s *Store) runUploads() {
 		for _, ns := range []string{nsData, nsMeta} {
 			if err := s.uploadSealed(ns); err != nil && s.life.Err() == nil {
 				s.noteFenced(err)
-				s.log.Info("upload waits", "namespace", ns, "error", err)
+				if err.Error() != said {
+					s.log.Info("upload waits", "namespace", ns, "error", err)
+				}
+				said = err.Error()
 			}
 		}
 	}
