@@ -14,7 +14,8 @@
 //
 // There is no body for RENAME2, LSEEK, COPY_FILE_RANGE, READDIRPLUS, IOCTL, TMPFILE, STATX in the
 // library: the kernel gets ENOSYS, remembers it, and falls back to what it can do alone. A request
-// carries at most 128 KiB. O_TRUNC arrives as a truncate of its own. Access control lists cannot be
+// carries at most 128 KiB. ASYNC_DIO cannot be left off: an O_DIRECT read that waits for a node cannot
+// be killed before fetch_timeout. O_TRUNC arrives as a truncate of its own. Access control lists cannot be
 // negotiated, so system.posix_acl_* is refused with EOPNOTSUPP: stored but not enforced would be
 // worse.
 //

@@ -41,6 +41,9 @@ that is not empty, or on which something else is mounted, is refused.`,
 				if cfg.QSFS.Mount, err = filepath.Abs(dir); err != nil {
 					return exit.Errorf(exit.Usage, "--mount: %w", err)
 				}
+				if err := cfg.Validate(); err != nil { // a mount point must not hide what the daemon needs
+					return &exit.Error{Code: exit.Usage, Line: err.Error(), Err: err}
+				}
 			}
 			// A soft limit: the runtime works harder to stay below it. GOMEMLIMIT overrides it.
 			if os.Getenv("GOMEMLIMIT") == "" {

@@ -154,15 +154,16 @@ func printZstor(p func(string, string, ...any), z *client.Status) {
 	p("newest cut", "%s", cut)
 	p("survives", "the loss of %d more nodes, or %d more groups", z.SurvivableNodes, z.SurvivableGroups)
 	var down []string
-	up := 0
+	up, all := map[string]int{}, map[string]int{}
 	for _, n := range z.Nodes {
+		all[n.Role]++
 		if n.Up {
-			up++
+			up[n.Role]++
 			continue
 		}
 		down = append(down, fmt.Sprintf("%s (%s, group %s, for %s%s)", n.ID, n.Role, n.Group, control.Ago(n.DownFor), because(n.Error)))
 	}
-	p("nodes", "%d of %d up", up, len(z.Nodes))
+	p("nodes", "%d of %d for data up, %d of %d for metadata", up["data"], all["data"], up["metadata"], all["metadata"])
 	if len(down) > 0 {
 		p("down", "%s", strings.Join(down, "; "))
 	}

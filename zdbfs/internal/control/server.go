@@ -47,7 +47,7 @@ type Server struct {
 
 // Listen makes the socket, in place of one that a dead process has left behind.
 func Listen(path string, s Service, log *slog.Logger) (*Server, error) {
-	if err := removeStale(path); err != nil {
+	if err := Free(path); err != nil {
 		return nil, err
 	}
 	// A socket takes its mode from the descriptor that is bound, so there is no moment at which
@@ -78,8 +78,8 @@ func Listen(path string, s Service, log *slog.Logger) (*Server, error) {
 	return srv, nil
 }
 
-// removeStale removes a socket that nobody answers on.
-func removeStale(path string) error {
+// Free makes sure that the path of a socket can be used: one that nobody answers on is removed.
+func Free(path string) error {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

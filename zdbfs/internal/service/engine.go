@@ -39,18 +39,18 @@ func openEngine(ctx context.Context, cfg *config.Config, st *state, fetch zdb.Fe
 		return nil, engineError(st, err)
 	}
 	e := &engine{db: db}
-	if err := e.openNamespaces(ctx, cfg, st); err != nil {
+	if err := e.openNamespaces(ctx, cfg, st, st.readAnnounced(log)); err != nil {
 		return nil, errors.Join(engineError(st, err), db.Close())
 	}
 	return e, nil
 }
 
-func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *state) error {
+func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *state, a *announced) error {
 	var err error
 	e.data, err = e.db.Namespace(ctx, client.NamespaceData, zdb.NamespaceOptions{
 		SegmentSize:   int64(cfg.QSFS.SegmentSizeData),
 		FlushInterval: cfg.QSFS.FlushInterval,
-		KnownDurable:  knownDurable(st.cut, client.NamespaceData),
+		KnownDurable:  knownDurable(st.cut, a, client.NamespaceData),
 		MinSegment:    zdb.SegmentID(st.cut.MinSegment(client.NamespaceData)),
 		Ballast:       zdb.DefaultBallast,
 	})
@@ -62,7 +62,7 @@ func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *sta
 		Prewrite:      true,
 		InlineMax:     metaInlineMax,
 		FlushInterval: cfg.QSFS.FlushInterval,
-		KnownDurable:  knownDurable(st.cut, client.NamespaceMeta),
+		KnownDurable:  knownDurable(st.cut, a, client.NamespaceMeta),
 		MinSegment:    zdb.SegmentID(st.cut.MinSegment(client.NamespaceMeta)),
 		NeedsHead:     func() zdb.Seq { return e.data.Head().Seq },
 		SyncNeeds:     e.data.SyncTo,
@@ -78,11 +78,14 @@ func (e *engine) openNamespaces(ctx context.Context, cfg *config.Config, st *sta
 // content of small files that were synced alone is longer and stays in the log.
 const metaInlineMax = 512
 
-func knownDurable(cut *client.CutNote, ns string) map[zdb.SegmentID]int64 {
+// knownDurable is what a torn tail cannot reach below: what the newest cut holds, and what zstor was
+// told to put into one.
+func knownDurable(cut *client.CutNote, a *announced, ns string) map[zdb.SegmentID]int64 {
 	out := make(map[zdb.SegmentID]int64)
 	for id, n := range cut.Lengths(ns) {
 		out[zdb.SegmentID(id)] = n
 	}
+	a.lengths(ns, out)
 	return out
 }
 
@@ -118,13 +121,12 @@ func wireHead(h zdb.Head) client.Head {
 	}
 }
 
-// attachRequest introduces the engine to zstor.
-func (e *engine) attachRequest(epoch uint64) client.AttachRequest {
-	r := client.AttachRequest{Session: e.db.Session(), Epoch: epoch}
+// attachRequest introduces the engine, with what is durable in it, to zstor.
+func (e *engine) attachRequest(epoch uint64, meta, data client.Head) client.AttachRequest {
+	r := client.AttachRequest{Session: e.db.Session(), Epoch: epoch, Meta: meta, Data: data}
 	for _, s := range e.meta.Sessions() {
 		r.Sessions = append(r.Sessions, client.SessionStart{FirstSeq: uint64(s.First), Session: s.Session})
 	}
-	r.Meta, r.Data = e.heads()
 	return r
 }
 

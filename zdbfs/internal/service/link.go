@@ -22,11 +22,14 @@ type link struct {
 	zstor *client.Client
 	eng   *engine
 	fs    *zdbfs.FS
-	epoch uint64
+	st    *state
 	every time.Duration
 	log   *slog.Logger
 	// stopWriting is called once, with the reason, when this machine may not write any more.
 	stopWriting func(reason string)
+
+	promiseMu                  sync.Mutex // held over the write of the note; never with mu
+	promisedMeta, promisedData uint64     // sequences in the note
 
 	mu       sync.Mutex
 	attached bool
@@ -59,7 +62,11 @@ const maxSamples = 1024
 func (l *link) attach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := l.zstor.Attach(ctx, l.eng.attachRequest(l.epoch))
+	meta, data := l.eng.heads()
+	if err := l.promise(meta, data); err != nil {
+		return err
+	}
+	reply, err := l.zstor.Attach(ctx, l.eng.attachRequest(l.st.owner.Epoch, meta, data))
 	if err != nil {
 		return l.attachFailed(err)
 	}
@@ -106,6 +113,23 @@ func (l *link) attachFailed(err error) error {
 		return exit.Errorf(exit.Stale, "the metadata nodes hold no filesystem but this state directory does (%w); check prefix and addresses of the metadata nodes in the configuration", err)
 	}
 	return exit.Errorf(exit.Unreachable, "zstor cannot compare the local state with the nodes: %w", err)
+}
+
+// promise notes heads on the local disk before zstor hears of them.
+func (l *link) promise(meta, data client.Head) error {
+	l.promiseMu.Lock()
+	defer l.promiseMu.Unlock()
+	if meta.Seq <= l.promisedMeta && data.Seq <= l.promisedData {
+		return nil
+	}
+	if err := l.st.writeAnnounced(meta, data); err != nil {
+		l.mu.Lock()
+		l.problem = err.Error()
+		l.mu.Unlock()
+		return err
+	}
+	l.promisedMeta, l.promisedData = meta.Seq, data.Seq
+	return nil
 }
 
 // start begins the loop.
@@ -155,6 +179,10 @@ func (l *link) round(ctx context.Context) {
 		if !l.isAttached() {
 			return
 		}
+	}
+	if err := l.promise(meta, data); err != nil {
+		l.log.Error("nothing is shipped", "err", err)
+		return
 	}
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -311,6 +339,9 @@ func (l *link) shipOnce(ctx context.Context, meta, data client.Head) (uint64, er
 			}
 			return 0, err
 		}
+	}
+	if err := l.promise(meta, data); err != nil {
+		return 0, err
 	}
 	reply, err := l.zstor.Heads(ctx, client.HeadsRequest{Session: l.eng.db.Session(), Meta: meta, Data: data, Urgent: true, Wait: true})
 	l.heard(ctx, reply, err)

@@ -67,6 +67,9 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovered, error) {
 			return nil, err
 		}
 	}
+	if err := st.dropAnnounced(); err != nil {
+		return nil, err
+	}
 	if err := z.Recover(ctx, o.Progress); err != nil {
 		return nil, recoverError(err)
 	}
@@ -118,7 +121,11 @@ func probe(ctx context.Context, o RecoverOptions, st *state, z *client.Client) e
 	defer closeAll()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	r, err := z.Attach(ctx, eng.attachRequest(st.owner.Epoch))
+	meta, data := eng.heads()
+	if err := st.writeAnnounced(meta, data); err != nil {
+		return err
+	}
+	r, err := z.Attach(ctx, eng.attachRequest(st.owner.Epoch, meta, data))
 	switch {
 	case errors.Is(err, client.ErrFenced), errors.Is(err, client.ErrStale):
 		return exit.Errorf(exit.Stale, "%w", err)

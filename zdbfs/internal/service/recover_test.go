@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,5 +186,45 @@ func TestPutAsideGoesOn(t *testing.T) {
 	again, err := st.putAside(time.Now().Add(2 * time.Hour))
 	if err != nil || again == half {
 		t.Errorf("a second move went to %s, %v", again, err)
+	}
+}
+
+// TestAnnouncedIsKept: what zstor was told of is bound to its place in the log, also when nothing else
+// on the disk witnesses that it was durable.
+func TestAnnouncedIsKept(t *testing.T) {
+	m := newMachine(t)
+	m.mount()
+	var heads []client.Head
+	for i := range 5 {
+		writeSynced(t, m.path("f"), pattern(byte(i), 3000))
+		m.ship()
+		m.z.with(func() { heads = append(heads, m.z.cut.Meta) })
+		m.kill()
+		m.mount()
+		st := m.status()
+		if h := heads[i]; st.Mount.Meta.Segment < h.Segment {
+			t.Errorf("round %d: log ends in segment %d, a cut is of %d", i, st.Mount.Meta.Segment, h.Segment)
+		}
+	}
+	m.stop()
+	// Each head that was in a cut must still be the head of the session that wrote it.
+	st, err := openState(m.state)
+	must(t, err)
+	defer st.close()
+	eng, err := openEngine(t.Context(), m.loadConfig(), st, nil, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer eng.close()
+	meta, data := eng.heads()
+	r := eng.attachRequest(st.owner.Epoch, meta, data)
+	for i, h := range heads {
+		var owner uint64
+		for _, s := range r.Sessions {
+			if s.FirstSeq <= h.Seq {
+				owner = s.Session
+			}
+		}
+		if owner != h.Session {
+			t.Errorf("round %d: sequence %d belongs to session %x, the cut says %x", i, h.Seq, owner, h.Session)
+		}
 	}
 }

@@ -109,12 +109,17 @@ func (s *Service) open(ctx context.Context) error {
 	if _, _, err := s.cfg.CheckKey(); err != nil {
 		return keyError(err)
 	}
+	var err error
+	if s.state, err = openState(s.cfg.QSFS.State); err != nil {
+		return err
+	}
+	socket := filepath.Join(s.cfg.SocketDir(), control.SocketName)
+	if err := control.Free(socket); err != nil {
+		return err
+	}
 	dir, err := bazil.PrepareMountPoint(s.cfg.QSFS.Mount)
 	if err != nil {
 		return exit.Errorf(exit.MountPoint, "%w", err)
-	}
-	if s.state, err = openState(s.cfg.QSFS.State); err != nil {
-		return err
 	}
 	if err := s.own(ctx); err != nil {
 		return err
@@ -138,7 +143,7 @@ func (s *Service) open(ctx context.Context) error {
 	if reason := s.readOnly.Load(); reason != nil {
 		s.mount.SetReadOnly()
 	}
-	s.control, err = control.Listen(filepath.Join(s.cfg.SocketDir(), control.SocketName), s, s.log)
+	s.control, err = control.Listen(socket, s, s.log)
 	return err
 }
 
@@ -166,6 +171,9 @@ func (s *Service) own(ctx context.Context) error {
 
 // format makes the nodes ready for a filesystem that begins here.
 func (s *Service) format(ctx context.Context) error {
+	if err := s.state.dropAnnounced(); err != nil {
+		return err
+	}
 	var owner client.Owner
 	err := s.retryZstor(ctx, func(ctx context.Context) error {
 		var err error
@@ -268,7 +276,7 @@ func (s *Service) openCore(ctx context.Context) error {
 		receipts: make(map[zdb.SegmentID]time.Time), refused: make(map[zdb.SegmentID]time.Time),
 	}
 	s.link = &link{
-		zstor: s.zstor, eng: s.eng, fs: s.fs, epoch: s.state.owner.Epoch, every: max(q.SyncInterval/2, 50*time.Millisecond),
+		zstor: s.zstor, eng: s.eng, fs: s.fs, st: s.state, every: max(q.SyncInterval/2, 50*time.Millisecond),
 		log: s.log, verdict: client.Unverified, reason: "not compared with the nodes yet", stopWriting: s.makeReadOnly,
 	}
 	if c := s.state.cut; c != nil {
