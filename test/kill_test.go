@@ -140,7 +140,7 @@ func TestKillMount(t *testing.T) {
 	plan := crashes{
 		points: []string{
 			"", "zdb.commit.written", "zdb.sync.before", "zdb.sync.after", "zdb.seal.synced", "zdb.seal.renamed",
-			"zdb.apply.before", "zdb.apply.mid", "zdb.apply.after", "",
+			"zdb.seal.dirsynced", "zdb.apply.before", "zdb.apply.after", "",
 		},
 		must: []string{"seal", "apply"},
 	}

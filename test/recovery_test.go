@@ -20,7 +20,7 @@ func shippedWriter(t *testing.T, f *harness.Front, seed uint64) *writing {
 	w := newWriting(t, f.Path(), seed)
 	w.PromiseRemote()
 	w.start()
-	w.waitAcks(60, time.Minute)
+	w.waitAcks(150, time.Minute) // enough to seal segments
 	w.ship(f)
 	w.start()
 	return w

@@ -12,14 +12,17 @@ import (
 	"qsfs/zstor/client"
 )
 
-// SealedDataSegments lists the sealed segments of zdbfs-data whose content is local.
+// emptySegment is more than the header of a segment without any entry: a recovery leaves one behind where the tail was empty.
+const emptySegment = 512
+
+// SealedDataSegments lists the sealed segments of zdbfs-data whose content is local. One without any entry does not count.
 func (f *Front) SealedDataSegments() []string {
 	var local []string
 	indexes, _ := filepath.Glob(filepath.Join(f.State, "index", client.NamespaceData, "i*"))
 	for _, index := range indexes {
 		number := strings.TrimPrefix(filepath.Base(index), "i")
 		path := filepath.Join(f.State, "data", client.NamespaceData, "d"+number)
-		if _, err := os.Stat(path); err == nil {
+		if st, err := os.Stat(path); err == nil && st.Size() > emptySegment {
 			local = append(local, path)
 		}
 	}
