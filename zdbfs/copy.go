@@ -132,9 +132,7 @@ func (fs *FS) copyStep(ctx context.Context, from, to *inode, so, do, n uint64) (
 		a.Size = max(a.Size, end)
 		a.Mtime, a.Ctime = t.now, t.now
 	})
-	if end > to.view().Size {
-		t.storeSize(to, end)
-	}
+	t.storeSize(to, max(to.storedSize(), end))
 	t.after(to, func() { to.drops++ })
 	return n, t.commit()
 }

@@ -93,8 +93,8 @@ func (fs *FS) fallocate(ctx context.Context, in *inode, mode uint32, a, z uint64
 		if mode&(FallocPunchHole|FallocZeroRange) != 0 {
 			t.after(in, func() { in.drops++ })
 		}
-		if size := in.view().Size; !keep && to > size {
-			t.storeSize(in, to)
+		if !keep {
+			t.storeSize(in, max(in.storedSize(), to))
 		}
 		if err := t.commit(); err != nil {
 			return err

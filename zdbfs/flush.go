@@ -137,9 +137,7 @@ func (fs *FS) commitExtents(ctx context.Context, in *inode, extents []meta.Exten
 	t.needs = needs
 	n := 0
 	var alloc int64
-	in.mu.RLock()
-	size := in.stored
-	in.mu.RUnlock()
+	size := in.storedSize()
 	if len(extents) > 0 {
 		p := t.planExtents(ctx, in)
 		defer p.close()

@@ -93,6 +93,7 @@ func open(ctx context.Context, o Options, metaSpace, dataSpace space) (*FS, erro
 	if err := fs.noteSession(ctx); err != nil {
 		return nil, fmt.Errorf("open filesystem: note the session: %w", err)
 	}
+	fs.lodgers.moveUpTo(fs.meta.Head().Seq) // left by an earlier run
 	run, stop := context.WithCancel(context.Background())
 	fs.stop = stop
 	for _, loop := range []func(context.Context){fs.background, fs.earlyFlusher, fs.reapLoop, fs.collectLoop, fs.lodgerLoop} {

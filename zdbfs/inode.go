@@ -79,6 +79,13 @@ func (in *inode) view() meta.Inode {
 	return in.a
 }
 
+// storedSize is the size in the I row. It changes only under in.op.
+func (in *inode) storedSize() uint64 {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.stored
+}
+
 // inode returns the inode, pinned: unpin it. ESTALE if there is none.
 func (fs *FS) inode(ctx context.Context, ino Ino) (*inode, error) {
 	in := fs.table.pin(ino)

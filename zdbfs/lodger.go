@@ -2,7 +2,9 @@ package zdbfs
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"syscall"
 
 	"qsfs/zdb"
 	"qsfs/zdbfs/internal/meta"
@@ -88,11 +90,16 @@ func (fs *FS) moveSome(ctx context.Context, from []byte, upTo zdb.Seq) (next []b
 		return next, err
 	}
 	in, err := fs.inode(ctx, Ino(ino))
-	if err != nil {
+	if errors.Is(err, syscall.ESTALE) {
 		return next, nil // freed meanwhile, its rows go with it
+	} else if err != nil {
+		return next, err
 	}
 	defer fs.table.unpin(in)
-	return next, fs.moveInline(ctx, in, ends)
+	if err := fs.moveInline(ctx, in, ends); !errors.Is(err, syscall.ESTALE) {
+		return next, err
+	}
+	return next, nil
 }
 
 // moveInline puts the inline extents of in that end at ends into blobs; neighbours share one. Nothing that stat shows

@@ -192,7 +192,7 @@ func TestTruncate(t *testing.T) {
 func TestTruncateSeries(t *testing.T) {
 	f := newTestFS(t)
 	ino := f.file(RootIno, "a", "")
-	const n = batchRows + batchRows/4
+	const n = 2*batchRows + batchRows/4
 	for i := range n {
 		f.write(ino, int64(i)*8192, "data")
 	}
@@ -209,6 +209,16 @@ func TestTruncateSeries(t *testing.T) {
 	}
 	if _, cut := f.table.cut(ino); !cut {
 		t.Fatal("the truncation was done at once: the test is void")
+	}
+	// Down again, above the cut, while there is more left than a batch takes: what is below stays dead.
+	if err := f.truncate(ctx, in, (n-10)*8192, func(*meta.Inode) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.truncate(ctx, in, n*8192, func(*meta.Inode) {}); err != nil {
+		t.Fatal(err)
+	}
+	if at, _ := f.table.cut(ino); at != 8194 {
+		t.Fatalf("cut at %d", at)
 	}
 	want := "data" + strings.Repeat("\x00", 8188) + "de"
 	got := f.read(ino)

@@ -82,7 +82,7 @@ func (fs *FS) flushOlder(ctx context.Context, before time.Time) (int, error) {
 		}
 		fs.table.unpin(in)
 	}
-	return done, errors.Join(errs...)
+	return done, errors.Join(append(errs, ctx.Err())...)
 }
 
 const ticksPerInterval = 8
@@ -93,7 +93,6 @@ func (fs *FS) background(ctx context.Context) {
 	tick := time.NewTicker(max(fs.o.FlushInterval/ticksPerInterval, time.Millisecond))
 	defer tick.Stop()
 	segment := fs.meta.Head().Segment
-	fs.lodgers.moveUpTo(fs.meta.Head().Seq) // left by an earlier run
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():

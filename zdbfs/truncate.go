@@ -18,13 +18,18 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 	defer t.close()
 	var alloc int64
 	more := false
+	// An earlier truncation that is not finished goes on with this one: nothing above its cut was written since.
+	start, pending := size, false
+	if at, ok := fs.table.cut(in.ino); ok {
+		start, pending = min(size, at), true
+	}
 	// What was allocated behind the end goes too when the size is set to what it is.
 	shrink := size <= in.view().Size
 	if shrink {
 		t.frees = true
 		p := t.planExtents(ctx, in)
 		defer p.close()
-		at, err := p.replace(size, math.MaxUint64, nil)
+		at, err := p.replace(start, math.MaxUint64, nil)
 		if err != nil {
 			return err
 		}
@@ -33,7 +38,9 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 		}
 		alloc = p.alloc
 		if more = at != math.MaxUint64; more {
-			t.set(meta.TruncateKey(uint64(in.ino)), meta.AppendUint64(nil, size))
+			t.set(meta.TruncateKey(uint64(in.ino)), meta.AppendUint64(nil, start))
+		} else if pending {
+			t.del(meta.TruncateKey(uint64(in.ino)))
 		}
 	}
 	t.update(in, func(a *meta.Inode) {
@@ -45,9 +52,12 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 	t.after(in, func() {
 		if more {
 			// From now on the size can grow again: nobody may see what is left above.
-			fs.table.setCut(in.ino, size)
+			fs.table.setCut(in.ino, start)
 		}
 		if shrink {
+			if !more && pending {
+				fs.table.clearCut(in.ino)
+			}
 			in.runs.cut(size, math.MaxUint64)
 			in.drops++
 			fs.recountLocked(in)

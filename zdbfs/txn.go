@@ -3,6 +3,7 @@ package zdbfs
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"qsfs/zdb"
@@ -73,10 +74,13 @@ func (t *txn) commit() error {
 	defer t.close()
 	for _, c := range t.changes {
 		c.in.mu.RLock()
-		row := c.in.a
+		row, gone := c.in.a, c.in.gone
 		row.Size = c.in.stored
 		c.ver = c.in.ver
 		c.in.mu.RUnlock()
+		if gone {
+			return syscall.ESTALE // freed while the lock was waited for: its row must not come back
+		}
 		for _, f := range c.apply {
 			f(&row)
 		}
