@@ -70,6 +70,10 @@ func exitCode(err error) int {
 
 // oneLine keeps configuration faults one per line, and everything else on one.
 func oneLine(err error) string {
+	var bad *unsafeError
+	if errors.As(err, &bad) {
+		return "" // the status said it all
+	}
 	if errors.Is(err, config.ErrInvalid) {
 		return err.Error()
 	}

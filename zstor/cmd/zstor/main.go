@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -19,7 +20,9 @@ func main() {
 	defer stop()
 	root := newRoot()
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "zstor: "+oneLine(err))
+		if line := oneLine(err); line != "" {
+			fmt.Fprintln(os.Stderr, "zstor: "+line)
+		}
 		stop()
 		os.Exit(exitCode(err))
 	}
@@ -54,6 +57,15 @@ func newRoot() *cobra.Command {
 		Short:         "Disperse a filesystem over nodes that need not be trusted",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("unknown command %q, see zstor --help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{errors.New("no command given, see zstor --help")}
+		},
 	}
 	root.PersistentFlags().StringVarP(&g.config, "config", "c", config.DefaultFile, "configuration file")
 	root.PersistentFlags().StringVar(&g.socket, "socket", "", "socket of the daemon (default: as configured)")
@@ -63,5 +75,21 @@ func newRoot() *cobra.Command {
 		daemonCmd(g), formatCmd(g), statusCmd(g), flushCmd(g), planCmd(g),
 		storeCmd(g), retrieveCmd(g), checkCmd(g), rebuildCmd(g), listCmd(g),
 	)
+	for _, c := range root.Commands() {
+		c.Args = asUsage(c.Args)
+	}
 	return root
+}
+
+// asUsage makes a wrong number of arguments a fault of the command line.
+func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		if err := check(cmd, args); err != nil {
+			return &usageError{err}
+		}
+		return nil
+	}
 }

@@ -25,6 +25,14 @@ func planCmd(g *global) *cobra.Command {
 	}
 }
 
+// anyOf says how many of something may be picked freely.
+func anyOf(n int, what string) string {
+	if n == 1 {
+		return "any 1 " + what
+	}
+	return fmt.Sprintf("any %d %ss", n, what)
+}
+
 // runPlan computes everything from the configuration alone; no node is asked.
 func runPlan(c *config.Config, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 2, 8, 2, ' ', 0)
@@ -57,7 +65,7 @@ func planCode(w io.Writer, c *config.Config, name string, p placement.Policy) {
 		fmt.Fprintf(w, "\tgroup %s gets %d of its %d nodes\n", c.Groups[i].Name, n, sizes[i])
 	}
 	losses := placement.Survivable(p.K, counts)
-	fmt.Fprintf(w, "\tsurvives the loss of any %d nodes, or any %d groups\n", losses.Shards, losses.Groups)
+	fmt.Fprintf(w, "\tsurvives the loss of %s, or of %s\n", anyOf(losses.Shards, "node"), anyOf(losses.Groups, "group"))
 	if p.RedundantGroups > 0 || p.RedundantNodes > 0 {
 		fmt.Fprintf(w, "\tafter the loss that the policy names, %d shards are left of %d needed\n", left, p.K)
 	}

@@ -75,9 +75,11 @@ func printStatus(out io.Writer, st *client.Status) error {
 	fmt.Fprintln(w)
 	o := st.Objects
 	fmt.Fprintf(w, "dispersed\t%s: %d segments complete, %d degraded, %d under the fallback, %d unconfirmed\n", bytesText(o.Bytes), o.Full, o.Degraded, o.Fallback, o.Unconfirmed)
-	fmt.Fprintf(w, "may be lost\tany %d more nodes, or %d more groups\n", st.SurvivableNodes, st.SurvivableGroups)
+	fmt.Fprintf(w, "may be lost\tany %s, or %s\n", more(st.SurvivableNodes, "node"), more(st.SurvivableGroups, "whole group"))
 	fmt.Fprintf(w, "policy\t%d-of-%d, %d groups and %d nodes may be lost, fallback %s\n", st.Policy.MinimalShards, st.Policy.ExpectedShards, st.Policy.RedundantGroups, st.Policy.RedundantNodes, orNone(st.Policy.Fallback))
-	fmt.Fprintf(w, "owner\tepoch %d, since %s\n", st.Owner.Epoch, st.Owner.Since.Local().Format(time.DateTime))
+	if st.Owner.Epoch > 0 {
+		fmt.Fprintf(w, "owner\tepoch %d, since %s\n", st.Owner.Epoch, st.Owner.Since.Local().Format(time.DateTime))
+	}
 	fmt.Fprintf(w, "records\t%d of %d metadata nodes count; %d to write, %d to read\n", st.Quorum.Countable, st.Quorum.Nodes, st.Quorum.Write, st.Quorum.Read)
 	if st.LastError != "" {
 		fmt.Fprintf(w, "last error\t%s\n", st.LastError)
@@ -96,6 +98,13 @@ func printStatus(out io.Writer, st *client.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.ID, n.Group, n.Role, state, short(n.Latency))
 	}
 	return w.Flush()
+}
+
+func more(n int, what string) string {
+	if n == 1 {
+		return "1 more " + what
+	}
+	return fmt.Sprintf("%d more %ss", n, what)
 }
 
 func orNone(s string) string {
