@@ -3,6 +3,7 @@ package resp
 import (
 	"bytes"
 	"io"
+	"math"
 )
 
 // bufferSize is what a Reader keeps between requests. It holds more than a dozen pipelined writes of 4 KiB, so that one
@@ -16,9 +17,9 @@ type Source struct {
 	// to flush the replies of what was executed so far: it comes exactly when all commands that had arrived are answered.
 	// An error ends ReadCommand with that error.
 	BeforeRead func(partial bool) error
-	// Grow, when set, is asked before a request takes n more bytes than the standing buffer has, and told of their return by
-	// a negative n. A refusal is a protocol error. It bounds the memory of many large requests together.
-	Grow func(n int) bool
+	// Buffers lends the memory of requests that do not fit the standing buffer. It is shared by many Readers; when it has
+	// none left, the request is refused with a protocol error. Default: Buffers of the Reader's own.
+	Buffers *Buffers
 }
 
 // A Reader decodes the requests of a stream. It is not safe for concurrent use.
@@ -26,9 +27,9 @@ type Reader struct {
 	src   Source
 	lim   Limits
 	buf   []byte
-	keep  int // length of the standing buffer
-	start int // where the current request begins in buf
-	r, w  int // buf[r:w] has been read from the source and not yet decoded
+	own   []byte // the standing buffer; buf is this one, or a larger one that was lent
+	start int    // where the current request begins in buf
+	r, w  int    // buf[r:w] has been read from the source and not yet decoded
 	spans []span
 	args  [][]byte
 	err   error // sticky: the stream has no known position after it
@@ -42,16 +43,20 @@ type span struct{ off, n int }
 func NewReader(src Source, lim Limits) *Reader { return newReader(src, lim, bufferSize) }
 
 func newReader(src Source, lim Limits, size int) *Reader {
-	return &Reader{src: src, lim: lim.withDefaults(), keep: size, buf: make([]byte, size)}
+	if src.Buffers == nil {
+		src.Buffers = NewBuffers(math.MaxInt64)
+	}
+	own := make([]byte, size)
+	return &Reader{src: src, lim: lim.withDefaults(), own: own, buf: own}
 }
 
 // BytesRead returns how many bytes have been taken from the source.
 func (rd *Reader) BytesRead() uint64 { return rd.total }
 
-// Close returns the memory that Source.Grow granted. The Reader is of no use afterwards.
+// Close returns what Source.Buffers lent. The Reader and the arguments it returned are of no use afterwards.
 func (rd *Reader) Close() {
 	rd.err = io.ErrClosedPipe
-	rd.setBuffer(nil)
+	rd.shrink()
 }
 
 // ReadCommand returns the arguments of the next request, the command's name first. The slices belong to the Reader and
@@ -80,9 +85,7 @@ func (rd *Reader) readCommand() error {
 	rd.start = rd.r
 	if rd.r == rd.w {
 		rd.start, rd.r, rd.w = 0, 0, 0
-		if len(rd.buf) > rd.keep {
-			rd.setBuffer(make([]byte, rd.keep))
-		}
+		rd.shrink()
 	}
 	rd.spans = rd.spans[:0]
 	count, err := rd.header('*', errNotArray)
@@ -188,16 +191,20 @@ func parseLength(kind byte, line []byte) (int, error) {
 // need returns when at least n undecoded bytes are in the buffer.
 func (rd *Reader) need(n int) error {
 	for rd.w-rd.r < n {
-		if err := rd.fill(); err != nil {
+		if err := rd.fill(rd.r - rd.start + n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fill reads once, after making room. A request in progress moves to the front of the buffer when the free end gets
-// short; the buffer doubles when the request alone fills it, so memory follows the bytes that arrived.
-func (rd *Reader) fill() error {
+// growth is how many times longer than what has arrived of a request its memory may be.
+const growth = 8
+
+// fill reads once, after making room. size is what the request is known to take so far. A request in progress moves to
+// the front of the buffer when the free end gets short; when it fills the buffer, it gets a longer one, in steps, so that
+// memory follows the bytes that arrived and not the length that was announced.
+func (rd *Reader) fill(size int) error {
 	if free := len(rd.buf) - rd.w; rd.start > 0 && free < len(rd.buf)/2 {
 		copy(rd.buf, rd.buf[rd.start:rd.w])
 		rd.r -= rd.start
@@ -205,12 +212,14 @@ func (rd *Reader) fill() error {
 		rd.start = 0
 	}
 	if rd.w == len(rd.buf) {
-		if !rd.grant(len(rd.buf)) {
+		larger := rd.src.Buffers.take(min(max(size, 2*len(rd.buf)), growth*len(rd.buf)))
+		if larger == nil {
 			return errOutOfBudget
 		}
-		grown := make([]byte, 2*len(rd.buf))
-		copy(grown, rd.buf)
-		rd.buf = grown
+		w := copy(larger, rd.buf)
+		r := rd.r
+		rd.shrink()
+		rd.buf, rd.r, rd.w = larger, r, w
 	}
 	if rd.src.BeforeRead != nil {
 		if err := rd.src.BeforeRead(rd.w > rd.start); err != nil {
@@ -229,12 +238,10 @@ func (rd *Reader) fill() error {
 	return err
 }
 
-func (rd *Reader) grant(n int) bool { return rd.src.Grow == nil || rd.src.Grow(n) }
-
-// setBuffer replaces a grown buffer and gives its surplus back.
-func (rd *Reader) setBuffer(b []byte) {
-	if surplus := len(rd.buf) - rd.keep; surplus > 0 && rd.src.Grow != nil {
-		rd.src.Grow(-surplus)
+// shrink goes back to the standing buffer.
+func (rd *Reader) shrink() {
+	if len(rd.buf) > len(rd.own) {
+		rd.src.Buffers.give(rd.buf)
+		rd.buf = rd.own
 	}
-	rd.buf = b
 }

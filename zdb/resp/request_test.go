@@ -126,19 +126,17 @@ func TestReadCommandLimits(t *testing.T) {
 
 func TestSourceHooks(t *testing.T) {
 	large := AppendCommand(nil, []byte("SET"), []byte("k"), make([]byte, 3*bufferSize))
-	granted, peak := 0, 0
+	lender := NewBuffers(4 * bufferSize)
 	var partials []bool
+	peak := int64(0)
 	src := Source{
 		Reader: io.MultiReader(strings.NewReader("*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n"), bytes.NewReader(large), strings.NewReader("*1\r\n$4\r\nPING\r\n")),
 		BeforeRead: func(partial bool) error {
 			partials = append(partials, partial)
+			peak = max(peak, lender.Lent())
 			return nil
 		},
-		Grow: func(n int) bool {
-			granted += n
-			peak = max(peak, granted)
-			return true
-		},
+		Buffers: lender,
 	}
 	rd := NewReader(src, Limits{})
 	for i := range 4 {
@@ -152,12 +150,12 @@ func TestSourceHooks(t *testing.T) {
 	if partials[0] || partials[1] || !partials[2] {
 		t.Errorf("partial flags of the reads: %v", partials)
 	}
-	if peak != 3*bufferSize || granted != 0 {
-		t.Errorf("memory granted: peak %d, now %d; want %d, 0", peak, granted, 3*bufferSize)
+	if peak != 4*bufferSize || lender.Lent() != 0 {
+		t.Errorf("memory lent: peak %d, now %d; want %d, 0", peak, lender.Lent(), 4*bufferSize)
 	}
 	rd.Close()
 
-	refuse := Source{Reader: bytes.NewReader(large), Grow: func(n int) bool { return n < 0 }}
+	refuse := Source{Reader: bytes.NewReader(large), Buffers: NewBuffers(4*bufferSize - 1)}
 	if _, err := NewReader(refuse, Limits{}).ReadCommand(); err != errOutOfBudget {
 		t.Errorf("refused memory: got %v, want %v", err, errOutOfBudget)
 	}
@@ -168,26 +166,50 @@ func TestSourceHooks(t *testing.T) {
 	}
 }
 
-// A closed Reader gives back what a half-received request was granted.
+// A closed Reader gives back what a half-received request was lent.
 func TestCloseReturnsMemory(t *testing.T) {
-	granted := 0
+	lender := NewBuffers(1 << 30)
 	large := AppendCommand(nil, []byte("SET"), []byte("k"), make([]byte, 3*bufferSize))
-	rd := NewReader(Source{Reader: bytes.NewReader(large[:2*bufferSize]), Grow: func(n int) bool { granted += n; return true }}, Limits{})
+	rd := NewReader(Source{Reader: bytes.NewReader(large[:2*bufferSize]), Buffers: lender}, Limits{})
 	if _, err := rd.ReadCommand(); err != io.ErrUnexpectedEOF {
 		t.Fatalf("half a request: %v", err)
 	}
-	if granted == 0 {
-		t.Fatal("nothing was granted")
+	if lender.Lent() == 0 {
+		t.Fatal("nothing was lent")
 	}
 	rd.Close()
 	rd.Close()
-	if granted != 0 {
-		t.Errorf("%d bytes are still granted after Close", granted)
+	if n := lender.Lent(); n != 0 {
+		t.Errorf("%d bytes are still lent after Close", n)
+	}
+}
+
+// What was announced costs nothing; what arrives costs at most a fixed multiple.
+func TestMemoryFollowsArrival(t *testing.T) {
+	lender := NewBuffers(1 << 30)
+	announced := []byte("*2\r\n$3\r\nSET\r\n$8388608\r\n")
+	for _, arrived := range []int{0, 1000, bufferSize, 10 * bufferSize, MaxBulk - 1} {
+		in := append(bytes.Clone(announced), make([]byte, arrived)...)
+		rd := NewReader(Source{Reader: bytes.NewReader(in), Buffers: lender}, Limits{})
+		if _, err := rd.ReadCommand(); err != io.ErrUnexpectedEOF {
+			t.Fatal(err)
+		}
+		if n := lender.Lent(); n > int64(2*growth*len(in)) || arrived < 10000 && n != 0 {
+			t.Errorf("%d bytes that arrived cost %d", len(in), n)
+		}
+		rd.Close()
 	}
 }
 
 func TestReadCommandAllocates(t *testing.T) {
-	one := AppendCommand(nil, []byte("SET"), []byte("key"), make([]byte, 4096))
+	for _, size := range []int{4096, 256 << 10} {
+		one := AppendCommand(nil, []byte("SET"), []byte("key"), make([]byte, size))
+		readCommands(t, one)
+	}
+}
+
+func readCommands(t *testing.T, one []byte) {
+	t.Helper()
 	rd := NewReader(Source{Reader: &endless{data: one}}, Limits{})
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, err := rd.ReadCommand(); err != nil {

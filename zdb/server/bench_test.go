@@ -12,17 +12,19 @@ import (
 	"testing"
 )
 
-// BenchmarkSet measures writes of 4 KiB over loopback, client included.
+// BenchmarkSet measures writes over loopback, client included.
 func BenchmarkSet(b *testing.B) {
 	for _, bc := range []struct {
 		name              string
 		noSync            bool
 		clients, pipeline int
+		size              int
 	}{
-		{"sync=none/clients=1/pipeline=64", true, 1, 64},
-		{"sync=none/clients=16/pipeline=16", true, 16, 16},
-		{"sync=always/clients=1/pipeline=64", false, 1, 64},
-		{"sync=always/clients=50/pipeline=1", false, 50, 1},
+		{"sync=none/clients=1/pipeline=64/size=4KiB", true, 1, 64, 4 << 10},
+		{"sync=none/clients=16/pipeline=16/size=4KiB", true, 16, 16, 4 << 10},
+		{"sync=always/clients=1/pipeline=64/size=4KiB", false, 1, 64, 4 << 10},
+		{"sync=always/clients=50/pipeline=1/size=4KiB", false, 50, 1, 4 << 10},
+		{"sync=always/clients=8/pipeline=1/size=256KiB", false, 8, 1, 256 << 10},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			dir := b.TempDir()
@@ -38,7 +40,7 @@ func BenchmarkSet(b *testing.B) {
 			go srv.Serve(l)
 			var next atomic.Int64
 			var wg sync.WaitGroup
-			value := strings.Repeat("v", 4096)
+			value := strings.Repeat("v", bc.size)
 			b.SetBytes(int64(len(value)))
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -60,7 +62,7 @@ func BenchmarkSet(b *testing.B) {
 						}
 						out = out[:0]
 						for i := range n {
-							out = append(out, fmt.Sprintf("*3\r\n$3\r\nSET\r\n$16\r\nkey-%012d\r\n$4096\r\n", first+i)...)
+							out = append(out, fmt.Sprintf("*3\r\n$3\r\nSET\r\n$16\r\nkey-%012d\r\n$%d\r\n", first+i, bc.size)...)
 							out = append(append(out, value...), "\r\n"...)
 						}
 						if _, err := nc.Write(out); err != nil {

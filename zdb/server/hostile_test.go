@@ -105,7 +105,7 @@ func TestLargeRequestsAreBounded(t *testing.T) {
 		w.raw(whole[:len(whole)-10])
 		held = append(held, w)
 	}
-	eventually(t, "memory is taken", func() bool { return ts.memory.used.Load() > 2<<20 })
+	eventually(t, "memory is taken", func() bool { return ts.buffers.Lent() > 2<<20 })
 	b := ts.dial()
 	go b.nc.Write(request("SET", "b", strings.Repeat("x", 3<<20)))
 	if got := b.reply(); got != "-Too many large requests at once, try again" {
@@ -117,7 +117,7 @@ func TestLargeRequestsAreBounded(t *testing.T) {
 		w.nc.Close()
 	}
 	a.want("+PONG", "PING") // gives its own surplus back
-	eventually(t, "memory is given back", func() bool { return ts.memory.used.Load() == 0 })
+	eventually(t, "memory is given back", func() bool { return ts.buffers.Lent() == 0 })
 	ts.dial().want(`"b"`, "SET", "b", value)
 }
 

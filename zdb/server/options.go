@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"qsfs/zdb"
@@ -121,18 +120,3 @@ func (o Options) engineOptions() zdb.Options {
 const maxIndexes = 32
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
-
-// A memory bounds what requests in progress take together.
-type memory struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// take asks for n bytes, or gives −n back.
-func (m *memory) take(n int) bool {
-	if now := m.used.Add(int64(n)); n > 0 && now > m.limit {
-		m.used.Add(int64(-n))
-		return false
-	}
-	return true
-}

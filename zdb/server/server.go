@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"qsfs/zdb"
+	"qsfs/zdb/resp"
 )
 
 // A Server is an engine with its namespaces and the sessions that use them.
@@ -41,7 +42,7 @@ type Server struct {
 	ctx     context.Context // of all work; its end cuts everything short
 	cancel  context.CancelFunc
 	hashing hashing
-	memory  memory
+	buffers *resp.Buffers // for large requests of all sessions
 	stats   stats
 	started time.Time
 	id      uint32
@@ -77,9 +78,8 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Log, hashing: make(hashing, 2), started: time.Now(), id: 1 + rand.Uint32N(1<<30),
 		namespaces: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
-		troubles: map[string]time.Time{},
+		troubles: map[string]time.Time{}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
-	s.memory.limit = o.MaxRequestMemory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	db, err := zdb.Open(ctx, o.engineOptions())
 	if err != nil {

@@ -43,7 +43,7 @@ func newSession(srv *Server, nc net.Conn) *session {
 	s := &session{srv: srv, nc: nc, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
 	s.admin = srv.o.Admin == ""
 	s.writable = s.ns.set.Load().Password == nil
-	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Grow: srv.memory.take}, resp.Limits{})
+	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Buffers: srv.buffers}, resp.Limits{})
 	s.out = newOutbox(srv.ctx, nc, srv.o.WriteTimeout, srv.o.MaxOutput, func(n int) { srv.stats.bytesOut.Add(int64(n)) })
 	return s
 }
