@@ -66,16 +66,12 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 	}
 	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int)}
 	db, err := open(dir, log)
-	if err == nil {
-		x.db = db
-		x.ts = db.MaxVersion()
-		err = x.load()
-	}
 	if err != nil {
-		if db != nil {
-			err = errors.Join(err, db.Close())
-		}
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	x.db, x.ts = db, db.MaxVersion()
+	if err := x.load(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, db.Close()))
 	}
 	if err := os.Remove(mark); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -105,7 +101,11 @@ func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		WithMetricsEnabled(false).
 		WithDetectConflicts(false).
 		WithSyncWrites(true)
-	return badger.OpenManaged(o)
+	db, err = badger.OpenManaged(o)
+	if err != nil {
+		return nil, err // what Badger returns beside an error is half open and has been cleaned up
+	}
+	return db, nil
 }
 
 // Remove drops the index in dir and the mark beside it.
