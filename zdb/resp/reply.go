@@ -80,8 +80,8 @@ const (
 	maxReplyTotal    = 64 << 20
 	maxReplyElements = 1 << 20
 	maxReplyDepth    = 8
-	// firstBulk is what is set aside for a bulk string before any of its bytes has come.
-	firstBulk = 256 << 10
+	// firstBulk is what is set aside for a bulk string before any of its bytes has come. A shard of the usual size fits.
+	firstBulk = 512 << 10
 	// replyBuffer is also the longest reply line.
 	replyBuffer = 64 << 10
 )

@@ -344,6 +344,45 @@ func TestRegistryFaults(t *testing.T) {
 	ts.dial().want("+OK", "SELECT", "ns", "secret")
 }
 
+// A crash in the middle of making or removing a namespace is finished by the next start.
+func TestInterruptedChanges(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	for _, name := range []string{"stays", "going"} {
+		w.play([]step{do("+OK", "NSNEW", name), do("+OK", "SELECT", name), do(`"k"`, "SET", "k", "v")})
+	}
+	ts.Close()
+	all, _, err := loadRegistry(ts.o.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all["going"].Removing = true
+	all["coming"] = &settings{MaxSize: 7}
+	if err := saveRegistry(ts.o.DataDir, all); err != nil {
+		t.Fatal(err)
+	}
+	ts.open()
+	w = ts.adminWire()
+	w.play([]step{
+		do(`["default" "coming" "stays"]`, "NSLIST"), do("-Namespace not found", "SELECT", "going"), do("+OK", "SELECT", "stays"), do(`"v"`, "GET", "k"),
+		do("+OK", "SELECT", "coming"), do(":0", "DBSIZE"), do("-No space left on this namespace", "SET", "k", "12345678"),
+		do("+OK", "NSNEW", "going"), do("+OK", "SELECT", "going"), do("nil", "GET", "k"),
+	})
+	// A directory that nobody listed is neither served nor overwritten.
+	ts.Close()
+	delete(all, "stays")
+	delete(all, "going")
+	if err := saveRegistry(ts.o.DataDir, all); err != nil {
+		t.Fatal(err)
+	}
+	ts.open()
+	w = ts.adminWire()
+	w.play([]step{do("-Namespace not found", "SELECT", "stays"), do("-Could not create namespace", "NSNEW", "stays")})
+	if _, err := os.Stat(filepath.Join(ts.o.DataDir, "stays")); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzRegistry(f *testing.F) {
 	f.Add([]byte(`{"version":1,"namespaces":{"default":{},"ns":{"maxsize":16,"private":true,"worm":true,"locked":true,"removing":true}}}`))
 	f.Add([]byte(`{"version":1,"namespaces":{"ns":{"password":{"time":1,"memory_kib":16384,"threads":1,"salt":"AAAAAAAAAAAAAAAAAAAAAA==","hash":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}}}`))
