@@ -1,6 +1,8 @@
 package zdbfs
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -16,6 +18,7 @@ import (
 // testEngine is a pair of namespaces of the real engine.
 type testEngine struct {
 	dir        string
+	fetch      zdb.FetchFunc
 	db         *zdb.DB
 	meta, data *zdb.Namespace
 }
@@ -24,7 +27,16 @@ func openEngine(t testing.TB, dir string) *testEngine {
 	t.Helper()
 	e := &testEngine{dir: dir}
 	var err error
-	e.db, err = zdb.Open(ctx, zdb.Options{DataDir: filepath.Join(dir, "data"), IndexDir: filepath.Join(dir, "index"), Epoch: 1, Reserve: -1})
+	e.db, err = zdb.Open(ctx, zdb.Options{
+		DataDir: filepath.Join(dir, "data"), IndexDir: filepath.Join(dir, "index"), Epoch: 1, Reserve: -1,
+		FetchTimeout: 10 * time.Second,
+		Fetch: func(ctx context.Context, ns string, seg zdb.SegmentID, off, n int64) ([]byte, error) {
+			if e.fetch == nil {
+				return nil, errors.New("no nodes")
+			}
+			return e.fetch(ctx, ns, seg, off, n)
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type memSpace struct {
 	seq     zdb.Seq
 	fail    error // of commits
 	missing map[string]error
-	reads   int
+	onSync  func() // called by SyncTo before it does anything
 }
 
 type memBatch struct {
@@ -94,7 +94,6 @@ func (m *memSpace) Has(ctx context.Context, key []byte) (bool, error) {
 
 func (m *memSpace) ReadRange(ctx context.Context, key []byte, off int64, p []byte) (int, error) {
 	m.mu.Lock()
-	m.reads++
 	err := m.missing[string(key)]
 	m.mu.Unlock()
 	if err != nil {
@@ -111,6 +110,10 @@ func (m *memSpace) ReadRange(ctx context.Context, key []byte, off int64, p []byt
 }
 
 func (m *memSpace) SyncTo(_ context.Context, seq zdb.Seq) error {
+	if f := m.onSync; f != nil {
+		m.onSync = nil
+		f()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for m.durable < len(m.log) && m.log[m.durable].first <= seq {
@@ -265,6 +268,25 @@ func (f *testFS) crash(rnd *rand.Rand) *testFS {
 	f.stop()
 	f.wg.Wait()
 	return openTestFS(f.t, m, d, f.o)
+}
+
+// worst is crash with only what is durable left.
+func (f *testFS) worst() *testFS {
+	f.t.Helper()
+	f.data.mu.Lock()
+	nd := f.data.durable
+	f.data.mu.Unlock()
+	d := f.data.cut(nd)
+	f.meta.mu.Lock()
+	nm := f.meta.durable
+	for i, b := range f.meta.log[:nm] {
+		if b.needs > d.seq {
+			nm = i
+			break
+		}
+	}
+	f.meta.mu.Unlock()
+	return openTestFS(f.t, f.meta.cut(nm), d, f.o)
 }
 
 func (f *testFS) check() {
