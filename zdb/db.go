@@ -44,10 +44,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{o.DataDir, o.IndexDir} {
-		if err := o.FS.MkdirAll(dir); err != nil {
-			return nil, err
-		}
+	if err := o.FS.MkdirAll(o.DataDir); err != nil {
+		return nil, err
 	}
 	lock, err := o.FS.Lock(filepath.Join(o.DataDir, ".lock"))
 	if err != nil {
@@ -59,7 +57,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		indexes: newIndexes(o.MaxIndexes),
 		open:    make(map[string]*opening),
 	}
-	if err := db.finishDrops(); err != nil {
+	err = o.FS.MkdirAll(o.IndexDir)
+	if err == nil {
+		err = db.finishDrops()
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return db, nil
@@ -87,7 +89,8 @@ func (o *Options) complete() error {
 	set(&o.MaxOpenFiles, DefaultMaxOpenFiles)
 	set(&o.MaxIndexes, DefaultMaxIndexes)
 	set(&o.Reserve, DefaultReserve)
-	o.Reserve = max(o.Reserve, 0)
+	set(&o.IndexRoom, DefaultIndexRoom)
+	o.Reserve, o.IndexRoom = max(o.Reserve, 0), max(o.IndexRoom, 0)
 	return nil
 }
 

@@ -87,47 +87,6 @@ func (r *rig) kill() {
 	r.mem, r.o.FS = clone, nil
 }
 
-func (r *rig) data(name string) string { return filepath.Join(r.dir, "data", "ns", name) }
-
-// read gives the bytes of a file of the namespace: d and i files by name.
-func (r *rig) read(name string) []byte {
-	r.t.Helper()
-	dir := "data"
-	if strings.HasPrefix(name, "i") {
-		dir = "index"
-	}
-	f, err := r.mem.Open(filepath.Join(r.dir, dir, "ns", name), false)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	size, _ := f.Size()
-	p := make([]byte, size)
-	if _, err := f.ReadAt(p, 0); err != nil && size > 0 {
-		r.t.Fatal(err)
-	}
-	return p
-}
-
-// write replaces a file of the namespace, durably.
-func (r *rig) write(name string, p []byte) {
-	r.t.Helper()
-	dir := "data"
-	if strings.HasPrefix(name, "i") {
-		dir = "index"
-	}
-	path := filepath.Join(r.dir, dir, "ns", name)
-	f, err := r.mem.Create(path)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if _, err := f.WriteAt(p, 0); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := errors.Join(f.Sync(), r.mem.SyncDir(filepath.Dir(path))); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 // all reads every key and value.
 func all(t *testing.T, n *Namespace) map[string]string {
 	t.Helper()

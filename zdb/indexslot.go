@@ -251,6 +251,9 @@ func (n *Namespace) recoverIndex(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	n.logger.Warn("index cannot be opened now and is dropped", "namespace", n.name, "error", err)
+	n.logger.Warn("index cannot be opened now", "namespace", n.name, "error", err)
+	if !n.log.Found().Cut {
+		return nil // it holds nothing that the log does not have; the next use tries again
+	}
 	return os.RemoveAll(filepath.Join(n.indexDir, badgerDir))
 }

@@ -96,7 +96,7 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 		}
 	}
 	n.view.Store(&view{tables: []*generation{{Table: overlay.New(), began: time.Now()}}})
-	n.space = newSpace(db.o.FS, n.dataDir, n.indexDir, db.o.Reserve, o.Ballast, n.logger)
+	n.space = newSpace(&db.o, n.dataDir, n.indexDir, o.Ballast)
 	if err := n.identify(); err != nil {
 		return nil, err
 	}

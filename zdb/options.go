@@ -17,7 +17,8 @@ const (
 	DefaultMaxOpenFiles  = 256
 	DefaultMaxIndexes    = 32
 	DefaultReserve       = 16 << 20
-	DefaultBallast       = 4*memTableSize + 64<<20
+	DefaultIndexRoom     = 4 * memTableSize
+	DefaultBallast       = DefaultIndexRoom + 64<<20
 
 	memTableSize = 8 << 20
 )
@@ -51,6 +52,9 @@ type Options struct {
 	// Reserve is the free space of the data file system below which writes are
 	// refused with ErrNoSpace (deletes may use it). Default 16 MiB; negative is none.
 	Reserve int64
+	// IndexRoom is the free space of the index file system without which the
+	// index is neither opened nor written. Default 32 MiB; negative is none.
+	IndexRoom int64
 }
 
 // NamespaceOptions of one namespace.

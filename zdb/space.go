@@ -16,9 +16,6 @@ const (
 	// A figure of statfs is used again for this long and this many bytes.
 	spaceAge   = 10 * time.Millisecond
 	spaceBytes = 1 << 20
-	// indexRoom must be free before the index is opened or written: Badger maps its
-	// files, and a page that the disk cannot back ends the process.
-	indexRoom = 4 * memTableSize
 	// ballastRetry is how often a released ballast is asked back.
 	ballastRetry = 5 * time.Second
 )
@@ -30,7 +27,10 @@ type space struct {
 	indexDir string
 	reserve  int64
 	ballast  int64
-	log      *slog.Logger
+	// room must be free before the index is opened or written: Badger maps its
+	// files, and a page that the disk cannot back ends the process.
+	room int64
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	checked time.Time
@@ -41,9 +41,12 @@ type space struct {
 	tried   time.Time
 }
 
-func newSpace(fs vfs.FS, dataDir, indexDir string, reserve, ballast int64, log *slog.Logger) *space {
-	s := &space{fs: fs, dataDir: dataDir, indexDir: indexDir, reserve: reserve, ballast: ballast, log: log}
-	if info, err := fs.Stat(s.path()); err == nil && info.Size >= ballast {
+func newSpace(o *Options, dataDir, indexDir string, ballast int64) *space {
+	s := &space{
+		fs: o.FS, dataDir: dataDir, indexDir: indexDir,
+		reserve: o.Reserve, room: o.IndexRoom, ballast: ballast, log: o.Log,
+	}
+	if info, err := s.fs.Stat(s.path()); err == nil && info.Size >= ballast {
 		s.held = ballast > 0
 	}
 	s.keep()
@@ -109,17 +112,20 @@ func (s *space) ample(n int64) bool {
 
 // forIndex makes sure that the index has its room, letting the ballast go if it must.
 func (s *space) forIndex() error {
+	if s.room == 0 {
+		return nil
+	}
 	free, err := s.fs.Free(s.indexDir)
 	if err != nil {
 		return err
 	}
-	if free < indexRoom && s.release() {
+	if free < s.room && s.release() {
 		if free, err = s.fs.Free(s.indexDir); err != nil {
 			return err
 		}
 	}
-	if free < indexRoom {
-		return fmt.Errorf("%w: the index needs %d bytes, %d are free", ErrNoSpace, int64(indexRoom), free)
+	if free < s.room {
+		return fmt.Errorf("%w: the index needs %d bytes, %d are free", ErrNoSpace, s.room, free)
 	}
 	return nil
 }
@@ -154,7 +160,7 @@ func (s *space) keep() {
 	}
 	s.tried = time.Now()
 	free, err := s.fs.Free(s.indexDir)
-	if err != nil || free < s.ballast+2*s.reserve+indexRoom {
+	if err != nil || free < s.ballast+2*s.reserve+s.room {
 		return
 	}
 	if err := s.allocate(); err != nil {
