@@ -249,6 +249,7 @@ func (s *Store) adoptIntents(ctx context.Context) error {
 // adoptCut makes a cut the one that this process continues.
 func (s *Store) adoptCut(cut *record.Cut, ledger *record.Ledger) {
 	s.objects.clear()
+	s.intents.releaseAll()
 	s.mu.Lock()
 	s.cut, s.ledger = cut, ledger
 	clear(s.segments)

@@ -111,6 +111,7 @@ func TestUploadInterruptedAnywhere(t *testing.T) {
 }
 
 func TestNodeDownThenBackIsCompleted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	w.nodes[3].SetDown(true)
@@ -159,6 +160,7 @@ func (w *world) must(err error) {
 
 // TestCompletedAfterRestart: the process that knew what was missing is gone; the node is asked.
 func TestCompletedAfterRestart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	w.nodes[5].SetDown(true)
@@ -172,6 +174,7 @@ func TestCompletedAfterRestart(t *testing.T) {
 }
 
 func TestGroupDownWithoutFallbackQueues(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -196,6 +199,7 @@ func TestGroupDownWithoutFallbackQueues(t *testing.T) {
 }
 
 func TestGroupDownWithFallback(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withFallback)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -227,6 +231,7 @@ func TestGroupDownWithFallback(t *testing.T) {
 // TestFallbackIsEncodedAnew: when the group is back, what the fallback took is stored under the main
 // policy, and the fallback's shards go away.
 func TestFallbackIsEncodedAnew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withFallback)
 	a := w.machine().start().format().mustMount()
 	w.group(0, true)
@@ -254,6 +259,7 @@ func TestFallbackIsEncodedAnew(t *testing.T) {
 
 // TestLyingNodes: flipped, swapped and withheld shards are noticed, and replaced by others.
 func TestLyingNodes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -292,6 +298,7 @@ func TestLyingNodes(t *testing.T) {
 // TestReadsSayWhy: too few nodes is unavailable, and only after the deadline; nothing dispersed is
 // its own answer; never zeros.
 func TestReadsSayWhy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -325,6 +332,7 @@ func TestReadsSayWhy(t *testing.T) {
 
 // TestReadMovesKShards: one stripe, k shards, no more, with hedging off.
 func TestReadMovesKShards(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -353,6 +361,7 @@ func TestReadMovesKShards(t *testing.T) {
 // TestHungNode: a node that takes requests and never answers is given up after the grace, and does
 // not stop the rest.
 func TestHungNode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -369,6 +378,7 @@ func TestHungNode(t *testing.T) {
 
 // TestLateAnswers: puts that arrive although their answer is lost are repeated with the same bytes.
 func TestLateAnswers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	var n atomic.Int64
@@ -391,6 +401,7 @@ func TestLateAnswers(t *testing.T) {
 // TestUnconfirmedNodes: acknowledgements of a node that does not promise durability count as stored,
 // not as confirmed, until they were read back; what it lost by then is made again.
 func TestUnconfirmedNodes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.cfg.QSFS.ConfirmAfter = 300 * time.Millisecond
 	w.nodes[1].SetDurability(backend.Durability{Unconfirmed: true})
@@ -418,6 +429,7 @@ func TestUnconfirmedNodes(t *testing.T) {
 
 // TestFullNode: a node without room gets nothing, and that is a degraded object, not an error.
 func TestFullNode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	w.nodes[4].SetFree(0)
@@ -431,6 +443,7 @@ func TestFullNode(t *testing.T) {
 // TestDeletedPiecesComeBack: a node that was away while pieces were superseded still holds them; they
 // are harmless, and are deleted when it is back.
 func TestDeletedPiecesComeBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsMeta, 2)
@@ -465,6 +478,7 @@ func TestDeletedPiecesComeBack(t *testing.T) {
 
 // TestNothingIsLeftBehind: after a while of writing, the nodes hold what the cut names and no more.
 func TestNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	for i := range 30 {
@@ -505,6 +519,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // TestMemoryStaysWithinBudget ships much more than the budget at once.
 func TestMemoryStaysWithinBudget(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.cfg.QSFS.ZstorMemory = 1 << 20
 	a := w.machine().start().format().mustMount()
@@ -523,6 +538,7 @@ func TestMemoryStaysWithinBudget(t *testing.T) {
 
 // TestManyPieces: a log that grows by little for long keeps its cuts small.
 func TestManyPieces(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	for range 3 * maxPieces {
@@ -546,6 +562,7 @@ func TestManyPieces(t *testing.T) {
 // TestSealedBehindTheHead: the watcher ships a segment whole while the announced head still stands in
 // it; the cut names no more than the head.
 func TestSealedBehindTheHead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsData, 37)
@@ -578,6 +595,7 @@ func TestSealedBehindTheHead(t *testing.T) {
 
 // TestDamagedLocalSegmentDoesNotShip: what does not match its footer must not become the only copy.
 func TestDamagedLocalSegmentDoesNotShip(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsData, 30)

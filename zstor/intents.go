@@ -120,6 +120,16 @@ func (b *intentBook) release(g *transfer.Generation) {
 	}
 }
 
+// releaseAll says that this process builds on no segment any more: another cut became the truth.
+// Files that are being stored have nothing to do with cuts.
+func (b *intentBook) releaseAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries {
+		e.inUse = e.inUse && strings.HasPrefix(e.Object, filePrefix)
+	}
+}
+
 // settled takes out what is rooted: its manifest is on record and a cut names it.
 func (b *intentBook) settled(id record.Generation) {
 	b.mu.Lock()
@@ -229,6 +239,14 @@ func (b *intentBook) adopt(ctx context.Context) error {
 // tidy writes a fresh version when the record lists what is over, then tombstones the intents of
 // earlier processes, whose entries it holds now, and forgets old tombstones.
 func (b *intentBook) tidy(ctx context.Context) error {
+	if err := b.rewrite(ctx); err != nil {
+		return err
+	}
+	_, err := b.set.Prune(ctx, record.KindIntent, b.round.String(), 2)
+	return err
+}
+
+func (b *intentBook) rewrite(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stale {
@@ -242,10 +260,6 @@ func (b *intentBook) tidy(ctx context.Context) error {
 		}
 		delete(b.old, object)
 		b.forget[object] = time.Now()
-	}
-	_, err := b.set.Prune(ctx, record.KindIntent, b.round.String(), 2)
-	if err != nil {
-		return err
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func (s *Store) candidates() []placement.Node {
 		switch {
 		case !h.Up:
 			n.Health = placement.Down
-		case errors.Is(h.Last, backend.ErrFull):
+		case h.Full:
 			n.Health = placement.Full
 		case h.Errors > 0.3:
 			n.Health = placement.Suspect

@@ -5,6 +5,7 @@ import (
 )
 
 func TestWholePath(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsData, 40)

@@ -92,6 +92,7 @@ func realWorld(t *testing.T) *world {
 }
 
 func TestWholePathOnServers(t *testing.T) {
+	t.Parallel()
 	w := realWorld(t)
 	a := w.machine().start().format().mustMount()
 	for range 4 {
@@ -113,6 +114,7 @@ func TestWholePathOnServers(t *testing.T) {
 }
 
 func TestWrongPasswordIsSaidAtTheStart(t *testing.T) {
+	t.Parallel()
 	w := realWorld(t)
 	w.cfg.Groups[1].Backends[0].Password = config.NewSecret("not it")
 	c := w.cfg

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -80,11 +81,17 @@ func (s *Store) mayRecover() error {
 	s.mu.Lock()
 	role := s.role
 	s.mu.Unlock()
-	switch role {
-	case roleRecovering:
+	if role == roleRecovering {
 		return nil
-	case roleOwner:
+	}
+	// A state that was moved aside while this process runs leaves an empty directory: the files say
+	// what it is now.
+	_, err := client.ReadOwner(s.state)
+	switch {
+	case err == nil:
 		return fmt.Errorf("%w: %w: %s is the state of a filesystem: recover into an empty directory, or move this one aside first", client.ErrBusy, ErrNotEmpty, s.state)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	has, err := s.localSegments()
 	if err != nil {

@@ -18,6 +18,7 @@ func quiet(client.Progress) {}
 // TestRecoveryKilledHalfWay breaks a recovery off at each read of a data node in turn, and runs it
 // again in the same directory: it ends in the same state, in the same epoch.
 func TestRecoveryKilledHalfWay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -78,6 +79,7 @@ func TestRecoveryKilledHalfWay(t *testing.T) {
 
 // TestRecoveryRefusesAStateInUse leaves a working state alone.
 func TestRecoveryRefusesAStateInUse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -96,6 +98,7 @@ func TestRecoveryRefusesAStateInUse(t *testing.T) {
 }
 
 func TestOldWriterIsFenced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -123,6 +126,7 @@ func TestOldWriterIsFenced(t *testing.T) {
 
 // TestFencedIsNoticedWhenIdle: a writer that has nothing to ship hears of it too.
 func TestFencedIsNoticedWhenIdle(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -135,6 +139,7 @@ func TestFencedIsNoticedWhenIdle(t *testing.T) {
 }
 
 func TestTakeoverOfTheOwnState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -169,6 +174,7 @@ func TestTakeoverOfTheOwnState(t *testing.T) {
 
 // TestRolledBackMachineIsStale: the state directory of yesterday, and one that wrote on after it.
 func TestRolledBackMachineIsStale(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -198,6 +204,7 @@ func TestRolledBackMachineIsStale(t *testing.T) {
 // TestNothingShipsUnverified: with too few metadata nodes a state is not verified; it ships by itself
 // once they are back.
 func TestNothingShipsUnverified(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -229,6 +236,7 @@ func TestNothingShipsUnverified(t *testing.T) {
 
 // TestWipedMetadataNodeIsRebuilt, and counts again.
 func TestWipedMetadataNodeIsRebuilt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -249,6 +257,7 @@ func TestWipedMetadataNodeIsRebuilt(t *testing.T) {
 
 // TestDamagedRecordIsOneBadAnswer: it neither stops nor misleads anybody.
 func TestDamagedRecordIsOneBadAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -265,6 +274,7 @@ func TestDamagedRecordIsOneBadAnswer(t *testing.T) {
 // TestHiddenCutIsNoticed: metadata nodes that all went back to yesterday are contradicted by the data
 // nodes, which know the head of the newest cut.
 func TestHiddenCutIsNoticed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()
@@ -288,6 +298,7 @@ func TestHiddenCutIsNoticed(t *testing.T) {
 
 // TestTwoTakeoversInARow: each continues what the one before acknowledged.
 func TestTwoTakeoversInARow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.machine().start().format().mustMount()
 	for range 3 {
@@ -337,6 +348,7 @@ func TestBaseIsMadeAndRead(t *testing.T) {
 
 // TestNewSegmentsGetFreshNumbers: what an intent names is never used again, although no cut does.
 func TestNewSegmentsGetFreshNumbers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	a.fill()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,8 +20,6 @@ import (
 const (
 	// segmentsAtOnce bounds the sealed segments that ship side by side.
 	segmentsAtOnce = 3
-	// small changes that no fsync asked for wait one round.
-	smallChange = 64 << 10
 	// sealWait is how long a round waits for i<N> of a segment that is complete already.
 	sealWait = 5 * time.Second
 )
@@ -36,7 +35,6 @@ type target struct {
 func (s *Store) runRounds() {
 	tick := time.NewTicker(s.cfg.QSFS.SyncInterval)
 	defer tick.Stop()
-	skipped := false
 	for {
 		select {
 		case <-s.life.Done():
@@ -44,7 +42,7 @@ func (s *Store) runRounds() {
 		case <-s.kickRound:
 		case <-tick.C:
 		}
-		if !s.due(&skipped) {
+		if !s.due() {
 			continue
 		}
 		if err := s.round(s.life); err != nil && s.life.Err() == nil {
@@ -64,8 +62,9 @@ func (s *Store) pause(d time.Duration) {
 	}
 }
 
-// due decides whether a round is worth its records now.
-func (s *Store) due(skipped *bool) bool {
+// due decides whether there is something to cut. A change is never too small to ship: only the mount
+// knows whether an fsync asked for it.
+func (s *Store) due() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.att
@@ -79,21 +78,10 @@ func (s *Store) due(skipped *bool) bool {
 		return false
 	}
 	if s.coversLocked(a) {
-		*skipped = false
 		return a.again || s.cut != nil && time.Since(s.cut.Time) >= s.o.IdleCut
 	}
-	if !a.urgent && !*skipped && s.cut != nil && s.cut.Meta.Segment == a.meta.Segment && s.cut.Data.Segment == a.data.Segment &&
-		a.meta.Offset-s.cut.Meta.Offset+a.data.Offset-s.cut.Data.Offset < smallChange && !s.cutsByOther(a) {
-		*skipped = true
-		return false
-	}
-	*skipped = false
 	return true
 }
-
-// cutsByOther reports whether the newest cut was written for another session: the first cut of a
-// session does not wait.
-func (s *Store) cutsByOther(a *attachment) bool { return s.cut.Session != a.req.Session }
 
 // dirty reports whether something announced is not covered yet.
 func (s *Store) dirty() bool {
@@ -188,12 +176,15 @@ func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) ([]*seg
 	}
 	grp, gctx := errgroup.WithContext(ctx)
 	grp.SetLimit(segmentsAtOnce)
-	out := make([]*segment, len(todo))
+	segs := make([]*segment, len(todo))
 	for i, k := range todo {
-		out[i] = s.segment(k)
-		grp.Go(func() error { return out[i].ship(gctx) })
+		segs[i] = s.segment(k)
+		grp.Go(func() error { return segs[i].ship(gctx, false) })
 	}
-	return out, grp.Wait()
+	if err := grp.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(segs, func(g *segment) bool { return !g.shipped() }), nil
 }
 
 // sealedBelow lists the segments below the head that are not in the ledger. A segment whose d<N> is
@@ -302,12 +293,10 @@ func (s *Store) acknowledged(ctx context.Context, cut *record.Cut, t *target, fr
 			a.since = start // what was announced before the round began is in the cut
 		}
 	}
-	for _, g := range fresh {
-		if s.segments[g.key] == g {
-			delete(s.segments, g.key)
-		}
-	}
 	s.mu.Unlock()
+	for _, g := range fresh {
+		s.forget(g)
+	}
 	if err := s.saveCutNote(); err != nil {
 		s.log.Warn("cannot note the newest cut", "error", err)
 	}
@@ -480,7 +469,7 @@ func (s *Store) uploadSealed(ns string) error {
 		if _, err := os.Stat(s.dataPath(k)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		grp.Go(func() error { return s.segment(k).ship(ctx) })
+		grp.Go(func() error { return s.segment(k).ship(ctx, false) })
 	}
 	return grp.Wait()
 }

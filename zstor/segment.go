@@ -58,6 +58,18 @@ func (s *Store) segment(k record.SegmentKey) *segment {
 	return g
 }
 
+// shipped reports whether the sealed segment has reached the floor and waits for its cut.
+func (g *segment) shipped() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.obj != nil }
+
+// forget takes a segment out of the table.
+func (s *Store) forget(g *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.segments[g.key] == g {
+		delete(s.segments, g.key)
+	}
+}
+
 // begin starts a generation of an object, on nodes that can take it now, and puts it on record.
 func (s *Store) begin(ctx context.Context, object string, stripes func(stripeSize int) uint32) (*transfer.Generation, error) {
 	pl, err := s.place()
@@ -188,11 +200,16 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 }
 
 // ship brings a sealed segment to the floor: whole, checked against its footer, in one
-// generation, with its manifest on record. It is idempotent.
-func (g *segment) ship(ctx context.Context) error {
+// generation, with its manifest on record. It is idempotent; what a cut names already is shipped
+// again only on demand.
+func (g *segment) ship(ctx context.Context, again bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.obj != nil {
+		return nil
+	}
+	if _, listed, _ := g.s.lookup(g.key); listed && !again {
+		g.s.forget(g)
 		return nil
 	}
 	var err error

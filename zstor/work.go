@@ -113,7 +113,7 @@ func (s *Store) replaceFallbacks(context.Context) error {
 		}
 		s.log.Info("encoding anew under the main policy", "object", segmentObject(o.key))
 		g := s.segment(o.key) // a fresh one: the first left the table with its cut
-		if err := g.ship(s.life); err != nil {
+		if err := g.ship(s.life, true); err != nil {
 			return err
 		}
 		s.forceRound()

@@ -14,6 +14,7 @@ const (
 	probeEvery   = 2 * time.Second        // of a node that is up
 	backoffFirst = 250 * time.Millisecond // of a node that is down, doubling
 	backoffMax   = 5 * time.Second
+	fullFor      = 30 * time.Second // a node that had no room is not chosen
 	ewma         = 0.2
 )
 
@@ -57,6 +58,7 @@ type Peer struct {
 	lastErr error
 	info    Info
 	answer  time.Time // of the last answer
+	fullAt  time.Time // of the last answer that there is no room
 }
 
 var _ Backend = (*Peer)(nil)
@@ -103,13 +105,14 @@ type Health struct {
 	Last     error
 	Info     Info
 	Failures int64
+	Full     bool // it said so lately
 }
 
 // Health gives a snapshot.
 func (p *Peer) Health() Health {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Health{Up: p.up, Since: p.since, Answered: p.answer, Latency: p.latency, Errors: p.errors, Last: p.lastErr, Info: p.info, Failures: p.failures.Load()}
+	return Health{Up: p.up, Since: p.since, Answered: p.answer, Latency: p.latency, Errors: p.errors, Last: p.lastErr, Info: p.info, Failures: p.failures.Load(), Full: time.Since(p.fullAt) < fullFor}
 }
 
 // Score is small for a node that answers fast and without errors: its expected latency,
@@ -238,6 +241,9 @@ func (p *Peer) note(ctx context.Context, start time.Time, err error) {
 	alive := Answered(err)
 	usable := alive && !errors.Is(err, ErrPassword) && !errors.Is(err, ErrNoNamespace)
 	p.mu.Lock()
+	if errors.Is(err, ErrFull) {
+		p.fullAt = time.Now()
+	}
 	if alive {
 		p.answer = time.Now()
 		if p.latency == 0 {

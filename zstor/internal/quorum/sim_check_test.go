@@ -22,7 +22,8 @@ type simCheck struct {
 	floor   map[string]regFloor
 	fault   string
 	acks    int
-	trace   []string // nil unless wanted
+	tokens  map[record.Name]uint64 // of cuts
+	trace   []string               // nil unless wanted
 }
 
 // regFloor is the newest version of a register that was acknowledged or read.
@@ -35,7 +36,7 @@ type regFloor struct {
 func newCheck(sealer *record.Sealer) *simCheck {
 	return &simCheck{
 		parent: map[uint64]uint64{}, owners: map[uint64]record.OwnerID{}, written: map[string]string{}, born: map[record.Version]int{},
-		counter: map[record.Writer]record.Name{}, floor: map[string]regFloor{}, sealer: sealer,
+		counter: map[record.Writer]record.Name{}, floor: map[string]regFloor{}, tokens: map[record.Name]uint64{}, sealer: sealer,
 	}
 }
 
@@ -90,6 +91,11 @@ func (c *simCheck) put(name, value []byte) {
 	}
 	if _, ok := c.born[n.Version()]; !ok {
 		c.born[n.Version()] = len(c.born)
+		if r, err := c.sealer.Open(n, value); err == nil && r.Kind == record.KindCut {
+			if cut, err := c.sealer.DecodeCut(r.KeyEpoch, r.Body); err == nil {
+				c.tokens[n] = cut.Session
+			}
+		}
 	}
 	c.written[string(name)] = string(value)
 	use := record.Writer{Epoch: n.Version().Epoch, Counter: n.Version().Counter}
@@ -134,6 +140,40 @@ func (c *simCheck) ackCut(how string, token uint64, before int) {
 		}
 	}
 	c.acked = append(c.acked, token)
+}
+
+// held asks the nodes themselves: at any time, of the nodes that count fewer than R may lack an acknowledged cut, or
+// else a reader that reaches just those loses it. skip is a node that is known to be damaged.
+func (c *simCheck) held(nodes []*simNode, readQuorum, skip int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var newest []uint64
+	for i, n := range nodes {
+		inc, err := c.sealer.OpenMark(n.data[string(record.MarkName)])
+		if err != nil || inc != n.inc || i == skip {
+			continue
+		}
+		var best record.Name
+		for name := range n.data {
+			k, err := record.ParseName([]byte(name))
+			if _, cut := c.tokens[k]; err == nil && cut && k.Version().Compare(best.Version()) >= 0 {
+				best = k
+			}
+		}
+		newest = append(newest, c.tokens[best])
+	}
+	for _, a := range c.acked {
+		lack := 0
+		for _, t := range newest {
+			if !c.contains(t, a) {
+				lack++
+			}
+		}
+		if lack >= readQuorum {
+			c.fail("%d nodes that count lack the acknowledged cut %d", lack, a)
+			return
+		}
+	}
 }
 
 // foundCut is called with the newest cut that somebody read, when the cuts in before had been acknowledged already.

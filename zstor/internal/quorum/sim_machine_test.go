@@ -349,8 +349,11 @@ func (p *simProcess) work(s *Set) error {
 	case opPrune:
 		_, err := s.Prune(p.ctx, record.KindCut, record.CutObject, 1)
 		return err
-	default:
+	case opForget:
 		return p.forget(s)
+	default: // a quiet filesystem: what happens meanwhile it learns with its next call
+		time.Sleep(time.Duration(p.rng.IntN(3000)) * time.Millisecond)
+		return nil
 	}
 }
 

@@ -60,6 +60,8 @@ type simMessage struct {
 	kind  string
 	what  string
 	order int
+	met   bool // the scheduler has seen it
+	until int  // held back until this step
 	born  time.Time
 	first func(*simNode, *simReply)
 	then  func(*simNode, *simReply) // nil: one half

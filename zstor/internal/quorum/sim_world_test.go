@@ -3,6 +3,7 @@ package quorum
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -38,6 +39,7 @@ type simWorld struct {
 	wipes   int
 	crashes int
 	flips   int
+	asked   int
 	steps   int
 	seen    simSeen
 }
@@ -89,6 +91,8 @@ type simProfile struct {
 	crash  int
 	damage bool
 	ops    int
+	aim    bool    // wipes come when they hurt most
+	hold   float64 // of each message, for up to a hundred steps
 	cutOff float64 // of each link, at each reweighing
 	mix    [simOps]int
 	every  int // steps between events, about
@@ -104,14 +108,15 @@ const (
 	opRebuild
 	opPrune
 	opForget
+	opIdle
 	simOps
 )
 
 var simMixes = [][simOps]int{
-	{opCut: 10, opPut: 3, opTombstone: 2, opRead: 2, opRebuild: 1, opPrune: 1, opForget: 1},
-	{opCut: 20, opPrune: 1},
-	{opCut: 2, opPut: 4, opTombstone: 4, opRead: 4, opForget: 4},
-	{opCut: 6, opPut: 6, opRead: 4, opRebuild: 2},
+	{opCut: 10, opPut: 3, opTombstone: 2, opRead: 2, opRebuild: 1, opPrune: 1, opForget: 1, opIdle: 3},
+	{opCut: 8, opPrune: 1, opIdle: 6},
+	{opCut: 2, opPut: 4, opTombstone: 4, opRead: 4, opForget: 4, opIdle: 2},
+	{opCut: 6, opPut: 6, opRead: 4, opRebuild: 2, opIdle: 6},
 }
 
 const simLifetime = 5 * time.Second // of a late message
@@ -138,9 +143,18 @@ func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	pick := func(v ...float64) float64 { return v[w.rng.IntN(len(v))] }
 	w.profile = simProfile{
 		lose: pick(0, 0.02, 0.1, 0.3), late: pick(0, 0.05, 0.2), repeat: pick(0, 0.05, 0.3), split: pick(0, 0.2, 0.5),
-		wipes: w.rng.IntN(4), crash: w.rng.IntN(3), ops: 3 + w.rng.IntN(6),
-		cutOff: pick(0, 0.1, 0.25), mix: simMixes[w.rng.IntN(len(simMixes))],
-		every: []int{5, 12, 25}[w.rng.IntN(3)], flip: []int{3, 10, 1000}[w.rng.IntN(3)],
+		wipes: w.rng.IntN(4), crash: w.rng.IntN(3), ops: 3 + w.rng.IntN(8),
+		mix: simMixes[w.rng.IntN(len(simMixes))], every: []int{5, 12, 25}[w.rng.IntN(3)], flip: 1000,
+	}
+	switch w.rng.IntN(6) { // besides, each schedule has its own style
+	case 0, 1:
+		w.profile.cutOff, w.profile.flip = 0.25, []int{3, 10}[w.rng.IntN(2)]
+	case 2:
+		w.profile.cutOff, w.profile.flip, w.profile.lose = 0.4, 3, 0
+	case 3:
+		w.profile.hold = pick(0.05, 0.2)
+	case 4:
+		w.profile.aim, w.profile.lose = true, pick(0, 0.05)
 	}
 	if w.rng.IntN(3) == 0 {
 		w.profile.wipes += 4
@@ -181,6 +195,14 @@ func (w *simWorld) settle() {
 	slices.SortFunc(w.pending, func(a, b *simMessage) int {
 		return cmp.Or(cmp.Compare(a.from.id, b.from.id), cmp.Compare(a.node, b.node), cmp.Compare(a.order, b.order), strings.Compare(a.what, b.what))
 	})
+	for _, m := range w.pending {
+		if !m.met {
+			m.met = true
+			if w.rng.Float64() < w.profile.hold {
+				m.until = w.steps + w.rng.IntN(100)
+			}
+		}
+	}
 }
 
 // incomplete lists the nodes that do not count at present, whoever asks.
@@ -218,8 +240,22 @@ func (w *simWorld) run() {
 		if !w.step() {
 			break
 		}
+		if acks := w.check.ackedSoFar(); acks != w.asked || w.steps%16 == 0 {
+			w.asked = acks
+			w.ask()
+		}
 	}
+	w.settle()
+	w.ask()
 	w.finish()
+}
+
+func (w *simWorld) ask() {
+	skip := -1
+	if w.profile.damage {
+		skip = 0
+	}
+	w.check.held(w.nodes, w.top.r, skip)
 }
 
 // repeatSome keeps late copies of some of the messages of the format.
@@ -244,9 +280,15 @@ func (w *simWorld) step() bool {
 	if w.rng.IntN(w.profile.every) == 0 && w.event() {
 		return true
 	}
-	if w.rng.IntN(3*w.profile.every) == 0 && w.claimedInPart() && w.mayWipe() {
-		w.wipe(w.victim())
-		return true
+	if w.profile.aim && w.rng.IntN(w.profile.every) == 0 && w.mayWipe() {
+		if i := w.halfWritten(); i >= 0 && w.rng.IntN(2) == 0 {
+			w.wipe(i)
+			return true
+		}
+		if w.claimedInPart() {
+			w.wipe(w.victim())
+			return true
+		}
 	}
 	if len(w.late) > 0 && w.rng.IntN(10) == 0 {
 		w.deliverLate(w.rng.IntN(len(w.late)))
@@ -254,7 +296,7 @@ func (w *simWorld) step() bool {
 	}
 	next := w.choose()
 	if next == nil || w.rng.IntN(150) == 0 {
-		w.pass(time.Duration(1+w.rng.IntN(1500)) * time.Millisecond)
+		w.pass(time.Duration(1+w.rng.IntN([]int{100, 400, 1500}[w.rng.IntN(3)])) * time.Millisecond)
 		if len(w.pending) == 0 && w.idle() && !w.event() {
 			return false
 		}
@@ -297,6 +339,9 @@ func (m *simMessage) link() simLink { return simLink{m.from.machine.id, m.node, 
 // choose picks a message that can move; nil when there is none.
 func (w *simWorld) choose() *simMessage {
 	weight := func(m *simMessage) float64 {
+		if m.until > w.steps {
+			return 0
+		}
 		if f, ok := w.links[m.link()]; ok {
 			return f
 		}
@@ -457,6 +502,31 @@ func (w *simWorld) event() bool {
 
 func (w *simWorld) mayWipe() bool {
 	return w.wipes < w.profile.wipes && len(w.incomplete()) < w.tolerated()
+}
+
+// halfWritten finds a node that has a record which is still on its way to another; −1 when there is none. What is on
+// its way then takes a while longer.
+func (w *simWorld) halfWritten() int {
+	for _, m := range w.pending {
+		if m.kind != "put" || m.half || m.from.dead {
+			continue
+		}
+		name, err := hex.DecodeString(strings.TrimPrefix(m.what, "put "))
+		if err != nil {
+			continue
+		}
+		for i, n := range w.nodes {
+			if _, has := n.data[string(name)]; has && i != m.node {
+				for _, o := range w.pending {
+					if o.what == m.what && o.node != i {
+						o.until = w.steps + 10 + w.rng.IntN(60)
+					}
+				}
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // claimedInPart reports whether the nodes show different epoch keys.

@@ -184,6 +184,7 @@ func (g *Generation) send(ctx context.Context, pkg *codec.Package) (acked []bool
 	acked = make([]bool, g.spec.N)
 	var errs []error
 	have := 0
+	start := time.Now()
 	var late <-chan time.Time
 	for got := 0; got < g.spec.N; {
 		select {
@@ -196,7 +197,8 @@ func (g *Generation) send(ctx context.Context, pkg *codec.Package) (acked []bool
 				errs = append(errs, r.err)
 			}
 			if have == g.floor && late == nil {
-				t := time.NewTimer(g.m.o.Grace)
+				// On a slow line the last shard takes as long as the others did.
+				t := time.NewTimer(max(g.m.o.Grace, 3*time.Since(start)))
 				defer t.Stop()
 				late = t.C
 			}
