@@ -110,8 +110,11 @@ func New(fs *zdbfs.FS, dir string, o Options) (*Mount, error) {
 	m := &Mount{dir: dir, s: s}
 	entry, err := findMount(dir)
 	if err != nil || entry == nil {
-		m.Abort()
-		return nil, errors.Join(fmt.Errorf("the mount at %s does not show up: %w", dir, os.ErrNotExist), err, m.Close())
+		err = errors.Join(fmt.Errorf("the mount at %s does not show up: %w", dir, os.ErrNotExist), err, m.Abort())
+		if m.ended(0) {
+			err = errors.Join(err, m.Close())
+		}
+		return nil, err
 	}
 	m.device = entry.device
 	for _, err := range tuneBDI(entry.device, o) {
@@ -208,12 +211,36 @@ func (m *Mount) Unmount() error { return m.unmount(0) }
 // Detach takes the mount out of the tree. Files that are open stay usable until they are closed.
 func (m *Mount) Detach() error { return m.unmount(unix.MNT_DETACH) }
 
-// Abort ends the connection whatever is open: users get ENOTCONN, and what only the kernel held is
-// lost. It is for mounts that do not end in time.
-func (m *Mount) Abort() {
-	// The kernel aborts the connection first, and may refuse the unmount after it.
+// Abort ends the connection whatever is open and whoever else sees the mount: its users get ENOTCONN,
+// and what only the kernel held is lost. It is for mounts that do not end in time.
+func (m *Mount) Abort() error {
+	// While it is in our tree, the kernel aborts the connection first and may refuse the unmount after.
 	_ = m.unmount(unix.MNT_FORCE)
 	_ = m.unmount(unix.MNT_DETACH)
+	if m.ended(abortPatience) {
+		return nil
+	}
+	// It lives on in another mount namespace, or in open files.
+	err := abortConnection(m.device)
+	if m.ended(abortPatience) {
+		return nil
+	}
+	return fmt.Errorf("abort the connection of %s: %w", m.dir, errors.Join(err, os.ErrDeadlineExceeded))
+}
+
+// abortPatience is how long the end of an aborted connection may take to reach us.
+const abortPatience = 2 * time.Second
+
+// ended waits for the end of the connection.
+func (m *Mount) ended(patience time.Duration) bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-m.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 func (m *Mount) unmount(flags int) error {

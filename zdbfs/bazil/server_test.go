@@ -233,8 +233,10 @@ func (s *testServer) close() error {
 	select {
 	case <-s.mount.Done():
 	case <-time.After(5 * time.Second):
-		s.mount.Abort()
 		fmt.Fprintln(os.Stderr, "test server: the mount was busy")
+		if err := s.mount.Abort(); err != nil {
+			return err
+		}
 	}
 	if err := s.mount.Close(); err != nil {
 		return err

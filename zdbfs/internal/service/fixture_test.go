@@ -50,6 +50,7 @@ func mountChild(path string) exit.Code {
 	err = Run(ctx, Options{
 		Config: cfg, TakeOver: os.Getenv(envTakeOver) != "", Log: log,
 		StopTimeout: 20 * time.Second, ZstorWait: 500 * time.Millisecond,
+		patience: patience{time.Second, 3 * time.Second},
 		receipt: func(path string, _ zdb.SegmentInfo) error {
 			if b, err := os.ReadFile(path); err != nil || string(b) != "receipt" {
 				return errors.Join(errors.New("not a receipt"), err)

@@ -23,7 +23,15 @@ func (s *Service) startLoops() {
 	s.link.start()
 	s.loops.Go(func() { s.evictLoop(ctx) })
 	s.loops.Go(func() { s.capacityLoop(ctx) })
-	s.loops.Go(func() { s.watchdogLoop(ctx) })
+	// The manager counts during a stop as well, so this loop ends last.
+	alive, cancel := context.WithCancel(context.Background())
+	s.cancelWatchdog = cancel
+	s.watchdog.Go(func() { s.watchdogLoop(alive) })
+}
+
+func (s *Service) stopWatchdog() {
+	s.cancelWatchdog()
+	s.watchdog.Wait()
 }
 
 func (s *Service) evictLoop(ctx context.Context) {
@@ -73,8 +81,13 @@ func (s *Service) watchdogLoop(ctx context.Context) {
 }
 
 // healthy asks the core for what it must always have at hand. The link may take its time: its calls
-// are bounded, and a slow disk is no reason to be killed.
+// are bounded, and a slow disk is no reason to be killed. A stop is bounded in itself.
 func (s *Service) healthy(ctx context.Context, within time.Duration) bool {
+	select {
+	case <-s.mount.Done():
+		return true
+	default:
+	}
 	done := make(chan error, 1)
 	go func() {
 		_, err := s.fs.Getattr(ctx, zdbfs.RootIno)

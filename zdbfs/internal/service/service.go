@@ -33,8 +33,13 @@ type Options struct {
 	// Notify tells the service manager; nil: nobody.
 	Notify func(state string)
 
-	receipt func(path string, s zdb.SegmentInfo) error // for tests
+	// For tests.
+	receipt  func(path string, s zdb.SegmentInfo) error
+	patience patience
 }
+
+// patience is how long a stop waits for the users of the mount.
+type patience struct{ unmount, drain time.Duration }
 
 // Service is a running mount.
 type Service struct {
@@ -61,6 +66,9 @@ type Service struct {
 	stopping chan struct{}
 	loops    sync.WaitGroup
 	cancel   context.CancelFunc // of the loops
+
+	watchdog       sync.WaitGroup
+	cancelWatchdog context.CancelFunc
 }
 
 // Run mounts, serves until ctx ends, the filesystem is unmounted, or `zdbfs umount` asks, and stops in order.
@@ -76,6 +84,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if o.Notify == nil {
 		o.Notify = func(string) {}
+	}
+	if o.patience == (patience{}) {
+		o.patience = patience{unmountPatience, drainPatience}
 	}
 	if o.receipt == nil {
 		o.receipt = checkReceipt
@@ -368,10 +379,11 @@ func (s *Service) close(ctx context.Context) error {
 	if s.mount != nil {
 		select {
 		case <-s.mount.Done():
+			add("end the mount", s.mount.Close())
 		default:
-			s.mount.Abort()
+			// Its requests fail from now on; the kernel ends it with this process.
+			add("end the mount", s.mount.Abort())
 		}
-		add("end the mount", s.mount.Close())
 	}
 	if s.fetcher != nil {
 		s.fetcher.Close() // reads that wait for nodes end now

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -431,16 +432,50 @@ func TestRemoteSync(t *testing.T) {
 // TestStopWithOpenFiles: a program that keeps files open does not keep the stop from ending, and
 // what it wrote is there.
 func TestStopWithOpenFiles(t *testing.T) {
+	for _, closes := range []bool{true, false} {
+		m := newMachine(t)
+		m.mount()
+		f, err := os.Create(m.path("held"))
+		must(t, err)
+		_, err = f.Write([]byte("dirty"))
+		must(t, err)
+		if closes {
+			time.AfterFunc(2*time.Second, func() { _ = f.Close() })
+		}
+		m.stop()
+		if !closes {
+			// The kernel may still take the bytes, but it must not promise them.
+			if _, err := f.Write([]byte("x")); err == nil && f.Sync() == nil {
+				t.Error("a write after the end was promised")
+			}
+		}
+		_ = f.Close()
+		m.mount()
+		wantFile(t, m.path("held"), []byte("dirty"))
+		m.stop()
+	}
+}
+
+// TestStopWithTheMountInAnotherNamespace: a container has a copy of the mount, which no unmount of
+// ours takes away.
+func TestStopWithTheMountInAnotherNamespace(t *testing.T) {
 	m := newMachine(t)
 	m.mount()
-	f, err := os.Create(m.path("held"))
+	writeSynced(t, m.path("f"), []byte("kept"))
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec sleep 1000")
+	out, err := other.StdoutPipe()
 	must(t, err)
-	defer f.Close()
-	_, err = f.Write([]byte("dirty"))
+	must(t, other.Start())
+	defer func() {
+		_ = other.Process.Kill()
+		_ = other.Wait()
+	}()
+	_, err = out.Read(make([]byte, 3))
 	must(t, err)
-	time.AfterFunc(8*time.Second, func() { _ = f.Close() })
+	start := time.Now()
 	m.stop()
+	t.Logf("stopped after %v", time.Since(start))
 	m.mount()
-	wantFile(t, m.path("held"), []byte("dirty"))
+	wantFile(t, m.path("f"), []byte("kept"))
 	m.stop()
 }

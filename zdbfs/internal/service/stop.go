@@ -16,8 +16,10 @@ import (
 const (
 	// unmountPatience is how long a mount with open files is asked to end before it is detached.
 	unmountPatience = 5 * time.Second
+	// syncPatience is how long the kernel may take to begin writing what it holds of open files.
+	syncPatience = 5 * time.Second
 	// drainPatience is how long a detached mount may take to be closed by its last user.
-	drainPatience = 20 * time.Second
+	drainPatience = 15 * time.Second
 	// shipPatience is how long a stop waits for nodes that make no progress, downPatience for a zstor
 	// that does not answer.
 	shipPatience = 15 * time.Second
@@ -36,6 +38,7 @@ func (s *Service) stop() error {
 	s.cancel()
 	s.loops.Wait()
 	s.link.stop()
+	defer s.stopWatchdog()
 	s.opt.Notify("STATUS=writing to the local disk")
 	syncErr := s.link.sync(ctx)
 	if syncErr != nil {
@@ -54,27 +57,30 @@ func (s *Service) stop() error {
 // unmount ends the mount: politely, then out of everybody's sight, then by force. All that the kernel
 // holds of files that are closed has been written when the connection has ended.
 func (s *Service) unmount() {
-	if s.awaitUnmount(unmountPatience, s.mount.Unmount) {
+	if s.awaitUnmount(s.opt.patience.unmount, s.mount.Unmount) {
 		return
 	}
-	s.log.Warn("files on the mount are still open: taking it out of the tree and waiting for their programs", "dir", s.mount.Dir(), "patience", drainPatience)
+	s.log.Warn("the mount is still in use, by open files or in another mount namespace: taking it out of the tree and waiting for its users",
+		"dir", s.mount.Dir(), "patience", s.opt.patience.drain)
 	// The dirty pages of open files are not written by detaching. sync(2) does not wait for this kind
 	// of filesystem, but it begins.
 	synced := make(chan struct{})
 	go func() { unix.Sync(); close(synced) }()
 	select {
 	case <-synced:
-	case <-time.After(drainPatience):
+	case <-time.After(syncPatience):
 	}
 	if err := s.mount.Detach(); err != nil {
 		s.log.Warn("the mount cannot be detached", "err", err)
 	}
-	if s.awaitUnmount(drainPatience, func() error { return nil }) {
+	if s.awaitUnmount(s.opt.patience.drain, func() error { return nil }) {
 		return
 	}
-	s.log.Warn("programs still hold files on the mount: ending it, they will see ENOTCONN", "dir", s.mount.Dir())
-	s.mount.Abort()
-	<-s.mount.Done()
+	s.log.Warn("the mount is still in use: ending it, its users will see ENOTCONN", "dir", s.mount.Dir())
+	if err := s.mount.Abort(); err != nil {
+		// The kernel ends it when this process does.
+		s.log.Error("the mount does not end", "err", err)
+	}
 }
 
 // awaitUnmount tries again and again, for as long as patience lasts.
