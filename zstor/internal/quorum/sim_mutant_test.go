@@ -35,7 +35,26 @@ var ruleNames = [ruleCount]string{
 
 // ruleSeeds are schedules that are known to find the loss; they only save time. When the code has changed and they do
 // not any more, the test searches.
-var ruleSeeds = [ruleCount]uint64{}
+var ruleSeeds = [ruleCount]uint64{
+	ruleReadQuorum:         21,
+	ruleCompleteMark:       1273,
+	ruleMarkIncarnation:    1705,
+	ruleMarkNotByClaim:     55,
+	ruleRebuildByOwner:     2030,
+	ruleRebuildReadsQuorum: 371,
+	ruleRebuildForgets:     325,
+	ruleWriteBack:          565,
+	ruleBadAnswer:          21,
+	ruleTombstoneStays:     382,
+	ruleClaimFirst:         33,
+	ruleRepublish:          23,
+	ruleFencedReadsAnew:    89,
+	ruleTakeOverRereads:    316,
+	ruleOnlyRises:          50,
+	ruleClaimQuorum:        237,
+	ruleReadShowsOwn:       3534,
+	ruleStateAfterPut:      4625,
+}
 
 // TestEachRuleIsNeeded leaves out one rule at a time: the same simulation must find the loss.
 func TestEachRuleIsNeeded(t *testing.T) {
