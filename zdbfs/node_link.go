@@ -2,6 +2,7 @@ package zdbfs
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	"qsfs/zdbfs/internal/meta"
@@ -82,8 +83,8 @@ type resolved struct {
 	place   place
 }
 
-// resolveName finds name, which must exist, and locks the directory and the inode. Locks go in order of inodes, so the name
-// is looked up before and again behind them.
+// resolveName finds name, which must exist, and locks the directory and the inode. Locks go in order of inodes, so a name
+// of an older inode is looked up before and again behind them.
 func (fs *FS) resolveName(ctx context.Context, parent Ino, name string) (resolved, func(), error) {
 	dir, err := fs.dir(ctx, parent)
 	if err != nil {
@@ -102,34 +103,39 @@ func (fs *FS) resolveName(ctx context.Context, parent Ino, name string) (resolve
 	}
 }
 
-func (fs *FS) resolveIn(ctx context.Context, dir *inode, name string) (resolved, func(), error) {
+// resolveIn is one try; done is nil if the name changed while the locks were waited for.
+func (fs *FS) resolveIn(ctx context.Context, dir *inode, name string) (r resolved, done func(), err error) {
+	dir.op.Lock()
 	p, err := fs.find(ctx, nil, dir.ino, name)
-	if err != nil {
-		return resolved{}, nil, err
+	if err == nil && !p.found() {
+		err = syscall.ENOENT
 	}
-	if !p.found() {
-		return resolved{}, nil, syscall.ENOENT
-	}
-	in, err := fs.inode(ctx, Ino(p.entry.Ino))
-	if err == syscall.ESTALE {
-		if again, ferr := fs.find(ctx, nil, dir.ino, name); ferr == nil && again.entry.Ino != p.entry.Ino {
-			return resolved{}, nil, nil
+	var in *inode
+	if err == nil {
+		in, err = fs.inode(ctx, Ino(p.entry.Ino))
+		if errors.Is(err, syscall.ESTALE) {
+			err = syscall.EIO // a name without an inode: damage, not absence
 		}
-		return resolved{}, nil, syscall.EIO // a name without an inode: damage, not absence
 	}
 	if err != nil {
+		dir.op.Unlock()
 		return resolved{}, nil, err
 	}
+	if in.ino > dir.ino { // as nearly always: made after its directory
+		in.op.Lock()
+		return resolved{dir, in, p}, func() {
+			in.op.Unlock()
+			dir.op.Unlock()
+			fs.table.unpin(in)
+		}, nil
+	}
+	dir.op.Unlock()
 	unlock := lockOps(dir, in)
-	done := func() { unlock(); fs.table.unpin(in) }
+	done = func() { unlock(); fs.table.unpin(in) }
 	again, err := fs.find(ctx, nil, dir.ino, name)
-	if err != nil {
+	if err != nil || again.entry.Ino != p.entry.Ino {
 		done()
 		return resolved{}, nil, err
-	}
-	if again.entry.Ino != p.entry.Ino {
-		done()
-		return resolved{}, nil, nil
 	}
 	return resolved{dir, in, again}, done, nil
 }
