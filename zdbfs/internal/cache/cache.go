@@ -139,12 +139,12 @@ func (c *Cache) inspect(path string) *stripe {
 		return nil
 	}
 	defer f.Close()
-	offset, length, err := readHeader(f)
-	if err != nil || parts[2] != strconv.FormatInt(offset, 10) {
-		return nil
-	}
 	fi, err := f.Stat()
 	if err != nil {
+		return nil
+	}
+	offset, length, err := readHeader(f, fi.Size())
+	if err != nil || parts[2] != strconv.FormatInt(offset, 10) {
 		return nil
 	}
 	return &stripe{seg: Segment{parts[0], uint32(id)}, offset: offset, length: length, used: fi.ModTime()}
@@ -242,7 +242,11 @@ func (c *Cache) readFile(s *stripe, at int64, p []byte) error {
 		return err
 	}
 	defer f.Close()
-	offset, length, err := readHeader(f)
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	offset, length, err := readHeader(f, fi.Size())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 )
 
@@ -63,8 +64,8 @@ func writeStripe(path string, offset int64, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// readHeader gives what a file claims to hold, after checking that claim against its size.
-func readHeader(f *os.File) (offset, length int64, err error) {
+// readHeader gives what a file of size bytes claims to hold, after checking that claim against its size.
+func readHeader(f io.ReaderAt, size int64) (offset, length int64, err error) {
 	var h [fixedSize]byte
 	if _, err := f.ReadAt(h[:], 0); err != nil {
 		return 0, 0, fmt.Errorf("%w: %w", errDamaged, err)
@@ -75,18 +76,14 @@ func readHeader(f *os.File) (offset, length int64, err error) {
 	if string(h[:len(magic)]) != magic || crc32.Checksum(h[:len(magic)+16], castagnoli) != sum || n == 0 || n > maxStripe || o > 1<<62 {
 		return 0, 0, errDamaged
 	}
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, 0, err
-	}
-	if fi.Size() != fileSize(int64(n)) {
+	if size != fileSize(int64(n)) {
 		return 0, 0, errDamaged
 	}
 	return int64(o), int64(n), nil
 }
 
 // readRange fills p from byte at of a stripe of length bytes, verifying the blocks that it touches.
-func readRange(f *os.File, length, at int64, p []byte) error {
+func readRange(f io.ReaderAt, length, at int64, p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}

@@ -36,14 +36,15 @@ type evictor struct {
 	zstor  *client.Client
 	data   *zdb.Namespace
 	cache  *cache.Cache
-	dir    string // <state>/data/zdbfs-data
+	dir    string // the data directory of the namespace
 	budget int64
 	// emergency allows to ask for segments that are above the floor but not complete, before writes
 	// would be refused.
 	emergency bool
 	pressure  *pressure
-	// receipt says whether the file at path is a receipt for all of the segment.
-	receipt func(path string, s zdb.SegmentInfo) error
+	// receipt says whether there is a valid receipt for all of the segment.
+	receipt func(state string, s zdb.SegmentInfo) error
+	state   string
 	log     *slog.Logger
 
 	runMu sync.Mutex // one pass at a time
@@ -124,7 +125,7 @@ func (e *evictor) hasReceipt(s zdb.SegmentInfo) bool {
 	if ok && known.Equal(fi.ModTime()) {
 		return true
 	}
-	if err := e.receipt(path, s); err != nil {
+	if err := e.receipt(e.state, s); err != nil {
 		e.log.Warn("a receipt is not valid, its segment is kept", "segment", uint32(s.ID), "err", err)
 		return false
 	}
@@ -328,7 +329,14 @@ func (e *evictor) status() control.Cache {
 	}
 }
 
-// checkReceipt says whether a receipt is one, and of all of the segment.
-func checkReceipt(path string, s zdb.SegmentInfo) error {
+// checkReceipt reads a receipt and compares it with the segment.
+func checkReceipt(state string, s zdb.SegmentInfo) error {
+	r, err := client.ReadReceipt(state, client.NamespaceData, uint32(s.ID))
+	if err != nil {
+		return err
+	}
+	if r.Length != s.Length {
+		return fmt.Errorf("it is for %d bytes, the segment has %d", r.Length, s.Length)
+	}
 	return nil
 }

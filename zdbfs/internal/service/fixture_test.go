@@ -21,6 +21,7 @@ import (
 	"qsfs/zdb"
 	"qsfs/zdbfs/internal/control"
 	"qsfs/zdbfs/internal/exit"
+	"qsfs/zstor/client"
 	"qsfs/zstor/config"
 )
 
@@ -51,7 +52,8 @@ func mountChild(path string) exit.Code {
 		Config: cfg, TakeOver: os.Getenv(envTakeOver) != "", Log: log,
 		StopTimeout: 20 * time.Second, ZstorWait: 500 * time.Millisecond,
 		patience: patience{time.Second, 3 * time.Second},
-		receipt: func(path string, _ zdb.SegmentInfo) error {
+		receipt: func(state string, s zdb.SegmentInfo) error {
+			path := filepath.Join(state, dataDir, client.NamespaceData, "r"+itoa(uint32(s.ID)))
 			if b, err := os.ReadFile(path); err != nil || string(b) != "receipt" {
 				return errors.Join(errors.New("not a receipt"), err)
 			}

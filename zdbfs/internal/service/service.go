@@ -34,7 +34,7 @@ type Options struct {
 	Notify func(state string)
 
 	// For tests.
-	receipt  func(path string, s zdb.SegmentInfo) error
+	receipt  func(state string, s zdb.SegmentInfo) error
 	patience patience
 }
 
@@ -283,7 +283,7 @@ func (s *Service) openCore(ctx context.Context) error {
 	s.evictor = &evictor{
 		zstor: s.zstor, data: s.eng.data, cache: s.cache, budget: budget,
 		dir: s.state.path(dataDir, client.NamespaceData), emergency: q.Evict != config.EvictFull,
-		pressure: s.pressure, receipt: s.opt.receipt, log: s.log,
+		pressure: s.pressure, receipt: s.opt.receipt, state: s.state.dir, log: s.log,
 		receipts: make(map[zdb.SegmentID]time.Time), refused: make(map[zdb.SegmentID]time.Time),
 	}
 	s.link = &link{
