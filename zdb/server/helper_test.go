@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -164,7 +166,7 @@ func (w *wire) want(want string, args ...string) {
 func (w *wire) closed() {
 	w.t.Helper()
 	w.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if v, err := w.in.Read(); err == nil || isTimeout(err) {
+	if v, err := w.in.Read(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		w.t.Errorf("connection is still open: %s, %v", show(v), err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"qsfs/zdb"
@@ -60,8 +59,13 @@ func (s *session) serve() {
 	if s.broken {
 		s.out.cur = chunk{} // half a reply
 	}
-	if s.out.close() == nil && pe != nil {
-		linger(s.nc)
+	if s.out.close() == nil && !s.broken {
+		switch {
+		case pe != nil, s.hangUp:
+			linger(s.nc, lingerTime)
+		case s.srv.draining.Load():
+			linger(s.nc, lingerDraining)
+		}
 	}
 	s.nc.Close()
 }
@@ -126,25 +130,23 @@ func (s *session) publish() {
 	}
 }
 
-// linger lets the peer read a last error before the connection is reset for what it still sends.
-func linger(nc net.Conn) {
+// linger lets the peer read its last replies before the connection is reset for what it still sends.
+func linger(nc net.Conn, most time.Duration) {
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
 		if half.CloseWrite() != nil {
 			return
 		}
 	}
-	if nc.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+	if nc.SetReadDeadline(time.Now().Add(most)) == nil {
 		io.Copy(io.Discard, io.LimitReader(nc, lingerBytes))
 	}
 }
 
 const (
-	lingerTime  = time.Second
-	lingerBytes = 1 << 20
+	lingerTime     = time.Second
+	lingerDraining = 200 * time.Millisecond
+	lingerBytes    = 1 << 20
 )
-
-// isTimeout tells a deadline from a broken connection.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // The reply helpers append to the current chunk.
 

@@ -22,7 +22,7 @@ import (
 func TestKilledNode(t *testing.T) {
 	points := []string{"", "zdb.server.reply.before", "zdb.commit.written", "zdb.sync.before", "zdb.sync.after", "zdb.apply.before", "zdb.apply.after", "zdb.seal.renamed"}
 	if os.Getenv("QSFS_LONG") != "" {
-		for range 5 {
+		for range 4 {
 			points = append(points, points...)
 		}
 	}
