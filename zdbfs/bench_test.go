@@ -123,3 +123,33 @@ func BenchmarkReadStream(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkReaddir lists a large directory as the kernel does, a few entries at a time; one op is one entry.
+func BenchmarkReaddir(b *testing.B) {
+	f := benchFS(b)
+	d := f.dir(RootIno, "d")
+	for i := range 20_000 {
+		f.file(d, fmt.Sprint(i), "")
+	}
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		var cookie uint64
+		for more := true; more && done < b.N; {
+			more = false
+			n := 0
+			err := f.Readdir(ctx, d, cookie, func(d Dirent, _ func() (Attr, error)) bool {
+				if n == 100 {
+					more = true
+					return false
+				}
+				n++
+				cookie = d.Cookie
+				return true
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			done += n
+		}
+	}
+}
