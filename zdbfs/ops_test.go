@@ -999,6 +999,22 @@ func TestCopyFileRange(t *testing.T) {
 	}
 }
 
+func TestPath(t *testing.T) {
+	f := newTestFS(t)
+	d := f.dir(RootIno, "d")
+	e := f.dir(d, "e")
+	a := f.file(e, "a", "")
+	l := f.file(e, "l", "")
+	_, err := f.Link(ctx, alice, l, RootIno, "m")
+	f.want(err, nil)
+	f.want(f.Unlink(ctx, alice, e, "l"), nil)
+	for ino, want := range map[Ino]string{RootIno: "/", d: "/d", e: "/d/e", a: "/d/e/a", l: "/m", 999: "inode 999"} {
+		if got := f.Path(ctx, ino); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // What cannot be read is an error, never zeros, and other parts are not affected.
 func TestMissingContent(t *testing.T) {
 	f := newTestFS(t)

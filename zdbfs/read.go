@@ -37,6 +37,9 @@ func (fs *FS) Read(ctx context.Context, ino Ino, h Handle, off int64, p []byte) 
 		if again && try < readTries {
 			continue
 		}
+		if err != nil {
+			err = fmt.Errorf("read %s at %d: %w", fs.Path(ctx, ino), off, err)
+		}
 		return n, fs.errno(err)
 	}
 }
@@ -64,7 +67,7 @@ func (fs *FS) read(ctx context.Context, in *inode, off uint64, p []byte) (n int,
 	moved := in.drops != drops
 	in.mu.RUnlock()
 	if isNotFound(err) {
-		return 0, true, fmt.Errorf("inode %d: content at %d is missing: %w", in.ino, off, err)
+		return 0, true, fmt.Errorf("content is missing: %w", err)
 	}
 	return len(p), moved, err
 }
