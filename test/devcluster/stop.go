@@ -14,7 +14,8 @@ import (
 func stop(c *harness.Cluster) {
 	f := c.Front
 	hurry := make(chan os.Signal, 1)
-	signal.Notify(hurry, os.Interrupt)
+	// One Ctrl-C may arrive twice, by way of make and go run.
+	time.AfterFunc(time.Second, func() { signal.Notify(hurry, os.Interrupt) })
 	defer signal.Stop(hurry)
 
 	fmt.Println("\nDispersing what is left; Ctrl-C again stops without waiting.")

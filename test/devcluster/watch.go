@@ -61,10 +61,19 @@ func picture(c *harness.Cluster) []string {
 	return []string{
 		fmt.Sprintf("%s  %s", time.Now().Format("15:04:05"), s.Headline),
 		fmt.Sprintf("  files       %d, %s", files, size(used)),
-		fmt.Sprintf("  dispersed   %s in %d objects at full strength, %d with fewer shards", size(s.Objects.Bytes), s.Objects.Full, s.Objects.Degraded+s.Objects.Fallback),
+		"  dispersed   " + dispersed(s),
 		"  at risk     " + atRisk(s.Pending),
 		"  nodes       " + health(s),
 	}
+}
+
+// dispersed says what the nodes hold: sealed segments as objects, the open ones as pieces that follow within seconds.
+func dispersed(s *client.Status) string {
+	text := fmt.Sprintf("%s in %d sealed segments", size(s.Objects.Bytes), s.Objects.Full+s.Objects.Degraded+s.Objects.Fallback)
+	if weak := s.Objects.Degraded + s.Objects.Fallback; weak > 0 {
+		text += fmt.Sprintf(" (%d with fewer shards than wanted)", weak)
+	}
+	return text + fmt.Sprintf(" and the open ones up to %s, %v ago", size(s.Cut.Data.Offset+s.Cut.Meta.Offset), s.Cut.Age.Round(time.Second))
 }
 
 func atRisk(p client.PendingStatus) string {
