@@ -15,13 +15,15 @@ import (
 const (
 	// applyAge is how long an entry stays out of the index at most while writes are few.
 	applyAge = 10 * time.Second
+	// applyTick is how often it is looked whether there is something to do.
+	applyTick = time.Second
 	// applyRetry is the pause after a failure.
 	applyRetry = time.Second
 )
 
 // applyLoop brings the overlay into the index: when it is half full, or old.
 func (n *Namespace) applyLoop() {
-	timer := time.NewTimer(applyAge)
+	timer := time.NewTimer(applyTick)
 	defer timer.Stop()
 	for {
 		select {
@@ -31,7 +33,10 @@ func (n *Namespace) applyLoop() {
 		case <-timer.C:
 		}
 		n.space.keep()
-		wait := applyAge
+		wait := applyTick
+		if n.view.Load().memory != nil {
+			n.leaveMemory()
+		}
 		if n.dueToApply() {
 			if err := n.apply(n.ctx); err != nil && n.ctx.Err() == nil {
 				n.logger.Warn("the index is behind", "namespace", n.name, "error", err)
@@ -83,7 +88,7 @@ func (n *Namespace) freeze() {
 	}
 	g.end = n.log.Head()
 	tables := append([]*generation{{Table: overlay.New(), began: time.Now()}}, v.tables...)
-	n.view.Store(&view{tables: tables})
+	n.view.Store(&view{tables: tables, memory: v.memory})
 }
 
 // applyTable moves the oldest generation. Only its newest entry of each key
@@ -93,7 +98,13 @@ func (n *Namespace) applyTable(ctx context.Context, g *generation) error {
 		return fmt.Errorf("sync before apply: %w", err)
 	}
 	if err := n.space.forIndex(); err != nil {
-		return err
+		// The ballast is for the moment when the overlay can take no more.
+		if n.overlayBytes() >= n.db.o.OverlayBytes {
+			err = n.space.withBallast(err)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	x, err := n.acquireIndex(ctx)
 	if err != nil {
@@ -136,6 +147,7 @@ func (n *Namespace) moveTable(ctx context.Context, x *index.Index, g *generation
 	n.base = end
 	n.idxMu.Unlock()
 	v := n.view.Load()
+	// What stood in for the index knows nothing of this table: it goes with it.
 	n.view.Store(&view{tables: slices.DeleteFunc(slices.Clone(v.tables), func(o *generation) bool { return o == g })})
 	return nil
 }

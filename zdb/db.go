@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/internal/wal"
@@ -25,6 +26,7 @@ type DB struct {
 	lock    io.Closer
 	handles *wal.Handles
 	indexes *indexes
+	written atomic.Int64 // bytes that all namespaces appended
 
 	mu     sync.Mutex
 	open   map[string]*opening
@@ -90,6 +92,7 @@ func (o *Options) complete() error {
 	set(&o.MaxIndexes, DefaultMaxIndexes)
 	set(&o.Reserve, DefaultReserve)
 	set(&o.IndexRoom, DefaultIndexRoom)
+	set(&o.MemoryIndex, DefaultMemoryIndex)
 	o.Reserve, o.IndexRoom = max(o.Reserve, 0), max(o.IndexRoom, 0)
 	return nil
 }

@@ -62,6 +62,7 @@ func (n *Namespace) acquireIndex(ctx context.Context) (*index.Index, error) {
 		if err != nil {
 			return nil, err
 		}
+		n.dropMemory()
 		for _, v := range n.db.indexes.opened(n) {
 			v.closeIdleIndex()
 		}
@@ -79,6 +80,9 @@ func (n *Namespace) used() {
 
 // closeIdleIndex closes the index if nobody uses it.
 func (n *Namespace) closeIdleIndex() {
+	if n.space.forIndex() != nil {
+		return // closing writes
+	}
 	n.idxMu.Lock()
 	x := n.idx
 	if x == nil || !x.Idle() {
@@ -103,17 +107,26 @@ func (n *Namespace) closeIndex() error {
 	if x == nil {
 		return nil
 	}
+	if err := n.space.forIndex(); err != nil {
+		n.logger.Warn("index is left without closing it", "namespace", n.name, "error", err)
+		n.db.indexes.abandoned(x.Dir())
+		x.Abandon()
+		return nil
+	}
 	return x.Retire(x.Broken())
 }
 
 // openIndex opens what is there and replays what is missing, or begins anew.
 func (n *Namespace) openIndex(ctx context.Context) (*index.Index, error) {
-	if err := n.space.forIndex(); err != nil {
-		return nil, err
-	}
 	for fresh := false; ; fresh = true {
 		dir, err := n.currentIndex(fresh)
 		if err != nil {
+			return nil, err
+		}
+		if !fresh && n.db.indexes.wasAbandoned(dir) {
+			continue
+		}
+		if err := n.space.forOpening(index.Dirty(dir)); err != nil {
 			return nil, err
 		}
 		x, err := index.Open(dir, n.logger)

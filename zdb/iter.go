@@ -32,7 +32,9 @@ func (n *Namespace) NewIter(ctx context.Context, o IterOptions) (*Iter, error) {
 	if err := n.snapshot(ctx, it); err != nil {
 		return nil, n.public(err)
 	}
-	it.base = it.snap.NewIter(o.Reverse)
+	if it.snap != nil {
+		it.base = it.snap.NewIter(o.Reverse)
+	}
 	return it, nil
 }
 
@@ -42,7 +44,16 @@ func (n *Namespace) snapshot(ctx context.Context, it *Iter) error {
 		if n.isClosed() {
 			return ErrClosed
 		}
+		if n.overMemory(it) {
+			return nil
+		}
 		x, err := n.acquireIndex(ctx)
+		if errors.Is(err, ErrNoSpace) {
+			err = n.toMemory(ctx, err)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -64,6 +75,22 @@ func (n *Namespace) snapshot(ctx context.Context, it *Iter) error {
 	}
 }
 
+// overMemory takes a snapshot without the index, where memory stands in for it.
+func (n *Namespace) overMemory(it *Iter) bool {
+	n.snapMu.RLock()
+	defer n.snapMu.RUnlock()
+	v := n.view.Load()
+	if v.memory == nil {
+		return false
+	}
+	version := n.visible.Load()
+	for _, g := range v.tables {
+		it.over = append(it.over, g.NewIter(version))
+	}
+	it.over = append(it.over, v.memory.NewIter(^uint64(0)))
+	return true
+}
+
 // First stands on the first key, in the direction of the iterator.
 func (it *Iter) First() bool { return it.Seek(nil) }
 
@@ -79,7 +106,9 @@ func (it *Iter) Seek(key []byte) bool {
 	for _, o := range it.over {
 		o.SeekGE(key)
 	}
-	it.base.Seek(key)
+	if it.base != nil {
+		it.base.Seek(key)
+	}
 	return it.settle()
 }
 
@@ -95,9 +124,11 @@ func (it *Iter) seekReverse(key []byte) bool {
 	for _, o := range it.over {
 		o.SeekLT(below)
 	}
-	it.base.Seek(key)
-	if exclusive && it.base.Valid() && bytes.Equal(it.base.Key(), key) {
-		it.base.Next()
+	if it.base != nil {
+		it.base.Seek(key)
+		if exclusive && it.base.Valid() && bytes.Equal(it.base.Key(), key) {
+			it.base.Next()
+		}
 	}
 	return it.settle()
 }
@@ -122,7 +153,7 @@ func (it *Iter) pass() {
 			}
 		}
 	}
-	if it.base.Valid() && bytes.Equal(it.base.Key(), it.key) {
+	if it.base != nil && it.base.Valid() && bytes.Equal(it.base.Key(), it.key) {
 		it.base.Next()
 	}
 }
@@ -161,7 +192,7 @@ func (it *Iter) choose() {
 			it.at, found = e, true
 		}
 	}
-	if it.base.Valid() && (!found || it.ahead(it.base.Key(), it.at.Key)) {
+	if it.base != nil && it.base.Valid() && (!found || it.ahead(it.base.Key(), it.at.Key)) {
 		it.at = nil
 		it.key = append(it.key, it.base.Key()...)
 		return
@@ -224,12 +255,12 @@ func (it *Iter) Err() error { return it.n.public(it.err) }
 
 // Close ends the iterator.
 func (it *Iter) Close() error {
+	it.key, it.over = nil, nil
 	if it.snap == nil {
 		return nil
 	}
-	it.key = nil
 	it.base.Close()
 	err := it.snap.Close()
-	it.snap, it.over = nil, nil
+	it.snap, it.base = nil, nil
 	return err
 }

@@ -52,6 +52,7 @@ type Namespace struct {
 	base     index.Position
 	lastUsed atomic.Int64
 	rebuilt  atomic.Uint64
+	memoryMu sync.Mutex // held while the index is built in memory
 
 	applyMu  sync.Mutex // one apply at a time
 	stateMu  sync.Mutex
@@ -71,6 +72,8 @@ type Namespace struct {
 // view is the overlay's generations, newest first. It is never changed, only replaced.
 type view struct {
 	tables []*generation
+	// memory stands in for the index while the disk has no room for it.
+	memory *overlay.Table
 }
 
 // generation is one table of the overlay.
@@ -96,7 +99,7 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 		}
 	}
 	n.view.Store(&view{tables: []*generation{{Table: overlay.New(), began: time.Now()}}})
-	n.space = newSpace(&db.o, n.dataDir, n.indexDir, o.Ballast)
+	n.space = newSpace(&db.o, &db.written, n.dataDir, n.indexDir, o.Ballast)
 	if err := n.identify(); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ const (
 	DefaultMaxIndexes    = 32
 	DefaultReserve       = 16 << 20
 	DefaultIndexRoom     = 4 * memTableSize
+	DefaultMemoryIndex   = 256 << 20
 	DefaultBallast       = DefaultIndexRoom + 64<<20
 
 	memTableSize = 8 << 20
@@ -55,6 +56,9 @@ type Options struct {
 	// IndexRoom is the free space of the index file system without which the
 	// index is neither opened nor written. Default 32 MiB; negative is none.
 	IndexRoom int64
+	// MemoryIndex bounds the memory of the index of one namespace that stands in
+	// while the disk has no room for it; a larger one is ErrNoSpace. Default 256 MiB.
+	MemoryIndex int64
 }
 
 // NamespaceOptions of one namespace.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"qsfs/zdb/internal/index"
+	"qsfs/zdb/internal/overlay"
 )
 
 // found is an entry before its value is read.
@@ -18,22 +19,28 @@ type found struct {
 // find looks a key up in the overlay, newest generation first, and then in the index.
 func (n *Namespace) find(ctx context.Context, key []byte) (found, error) {
 	// In this order: what a newer view has dropped is in the index by then.
-	version := n.visible.Load()
-	for _, g := range n.view.Load().tables {
+	version, v := n.visible.Load(), n.view.Load()
+	for _, g := range v.tables {
 		if e, ok := g.Get(key, version); ok {
-			if e.Delete {
-				return found{}, ErrNotFound
-			}
-			return found{Entry{
-				Key: e.Key, Value: e.Value, Seq: e.Seq, Time: time.Unix(0, e.Time), Location: e.Location,
-			}, e.Inline}, nil
+			return fromOverlay(e)
 		}
+	}
+	if v.memory != nil {
+		if e, ok := v.memory.Get(key, ^uint64(0)); ok {
+			return fromOverlay(e)
+		}
+		return found{}, ErrNotFound
 	}
 	for tried := false; ; tried = true {
 		e, ok, err := n.lookUp(ctx, key)
 		switch {
 		case errors.Is(err, index.ErrBroken) && !tried:
 			continue
+		case errors.Is(err, ErrNoSpace):
+			if merr := n.toMemory(ctx, err); merr != nil {
+				return found{}, merr
+			}
+			return n.find(ctx, key)
 		case err != nil:
 			return found{}, err
 		case !ok:
@@ -43,6 +50,15 @@ func (n *Namespace) find(ctx context.Context, key []byte) (found, error) {
 			Key: key, Value: e.Value, Seq: e.Seq, Time: time.Unix(0, e.Time), Location: e.Location,
 		}, e.Inline}, nil
 	}
+}
+
+func fromOverlay(e *overlay.Entry) (found, error) {
+	if e.Delete {
+		return found{}, ErrNotFound
+	}
+	return found{Entry{
+		Key: e.Key, Value: e.Value, Seq: e.Seq, Time: time.Unix(0, e.Time), Location: e.Location,
+	}, e.Inline}, nil
 }
 
 func (n *Namespace) lookUp(ctx context.Context, key []byte) (index.Entry, bool, error) {

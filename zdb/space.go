@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"qsfs/zdb/internal/vfs"
@@ -39,13 +40,44 @@ type space struct {
 	refuse  bool
 	held    bool // the ballast is allocated
 	tried   time.Time
+	drain   drain
 }
 
-func newSpace(o *Options, dataDir, indexDir string, ballast int64) *space {
+// drain watches how fast others take the room of the index.
+type drain struct {
+	own  *atomic.Int64 // what this process has written
+	at   time.Time
+	free int64
+	mine int64
+	rate float64 // bytes per second that others took lately
+}
+
+const (
+	drainSample = 200 * time.Millisecond
+	// drainAhead: when others would reach the room of the index in this time, it is not written.
+	drainAhead = 2 * time.Second
+	drainOld   = 5 * time.Second
+)
+
+// sample takes a figure of the free room and says how much will be left soon.
+func (d *drain) sample(free int64) (soon int64) {
+	now, mine := time.Now(), d.own.Load()
+	if dt := now.Sub(d.at); dt >= drainSample {
+		d.rate = 0
+		if !d.at.IsZero() && dt < drainOld {
+			d.rate = max(0, float64(d.free-free-(mine-d.mine))/dt.Seconds())
+		}
+		d.at, d.free, d.mine = now, free, mine
+	}
+	return free - int64(d.rate*drainAhead.Seconds())
+}
+
+func newSpace(o *Options, own *atomic.Int64, dataDir, indexDir string, ballast int64) *space {
 	s := &space{
 		fs: o.FS, dataDir: dataDir, indexDir: indexDir,
 		reserve: o.Reserve, room: o.IndexRoom, ballast: ballast, log: o.Log,
 	}
+	s.drain.own = own
 	if info, err := s.fs.Stat(s.path()); err == nil && info.Size >= ballast {
 		s.held = ballast > 0
 	}
@@ -66,6 +98,7 @@ func (s *space) limitLocked() int64 {
 // take asks for n bytes of the log. Urgent writes are let into the reserve, and into the ballast.
 func (s *space) take(n int64, urgent bool) error {
 	if s.reserve == 0 && s.ballast == 0 {
+		s.drain.own.Add(n)
 		return nil
 	}
 	s.mu.Lock()
@@ -74,6 +107,7 @@ func (s *space) take(n int64, urgent bool) error {
 		return err
 	}
 	s.taken += n
+	s.drain.own.Add(n)
 	left := s.free - s.taken
 	limit := s.limitLocked()
 	s.refuse = left < limit
@@ -110,7 +144,8 @@ func (s *space) ample(n int64) bool {
 	return err == nil && free-n > s.limitLocked()+n
 }
 
-// forIndex makes sure that the index has its room, letting the ballast go if it must.
+// forIndex says whether the index may be written: it has its room, and nobody is
+// about to take it.
 func (s *space) forIndex() error {
 	if s.room == 0 {
 		return nil
@@ -119,15 +154,35 @@ func (s *space) forIndex() error {
 	if err != nil {
 		return err
 	}
-	if free < s.room && s.release() {
-		if free, err = s.fs.Free(s.indexDir); err != nil {
-			return err
-		}
-	}
-	if free < s.room {
-		return fmt.Errorf("%w: the index needs %d bytes, %d are free", ErrNoSpace, s.room, free)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if soon := s.drain.sample(free); soon < s.room {
+		return fmt.Errorf("%w: the index needs %d bytes, %d are free, %d soon", ErrNoSpace, s.room, free, max(soon, 0))
 	}
 	return nil
+}
+
+// forOpening is forIndex before the index is opened. One that was open when its
+// process died begins with writing, perhaps just what the process died of: it gets twice the room and no ballast. Else the
+// ballast is given for it.
+func (s *space) forOpening(dirty bool) error {
+	err := s.forIndex()
+	if s.room == 0 || !dirty {
+		return s.withBallast(err)
+	}
+	free, ferr := s.fs.Free(s.indexDir)
+	if err = errors.Join(err, ferr); err == nil && free < 2*s.room {
+		err = fmt.Errorf("%w: the index needs %d bytes after a crash, %d are free", ErrNoSpace, 2*s.room, free)
+	}
+	return err
+}
+
+// withBallast lets the ballast go for an index that has no room, and looks again.
+func (s *space) withBallast(err error) error {
+	if errors.Is(err, ErrNoSpace) && s.release() {
+		return s.forIndex()
+	}
+	return err
 }
 
 // release gives the ballast back to the disk and says whether there was one.

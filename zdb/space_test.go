@@ -3,7 +3,9 @@ package zdb
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -124,13 +126,109 @@ func TestLastBlock(t *testing.T) {
 	}
 	r.mem.SetLimit(r.mem.Used() + 8<<10)
 	n = r.open() // enough for the log, not for the index
-	if _, err := n.Get(t.Context(), []byte("a")); !errors.Is(err, ErrNoSpace) {
-		t.Errorf("Get without room for the index: %v", err)
+	wantValue(t, n, "a", "1")
+	wantKeys(t, n, "a")
+	if n.view.Load().memory == nil || n.idx != nil {
+		t.Error("the index is not in memory")
 	}
+	b.Reset()
+	b.Delete([]byte("a"))
+	if _, err := n.Commit(t.Context(), b); err != nil {
+		t.Errorf("delete with the index in memory: %v", err)
+	}
+	wantKeys(t, n, "")
 	r.mem.SetLimit(16 << 20)
+	n.leaveMemory()
+	if n.view.Load().memory != nil || n.idx == nil {
+		t.Error("the index is still in memory")
+	}
+	put(t, n, "a", "2")
 	wantKeys(t, n, "a")
 	r.close()
 	wantKeys(t, r.open(), "a")
+}
+
+// TestMemoryIndex compares an index in memory with the one on the disk, while
+// room comes and goes; too many keys are refused.
+func TestMemoryIndex(t *testing.T) {
+	r := fullRig(t)
+	r.ns.InlineMax = 50
+	n := r.open()
+	want := map[string]string{}
+	for i := range 300 {
+		k := fmt.Sprintf("k%03d", i%100)
+		put(t, n, k, fmt.Sprint(i))
+		want[k] = fmt.Sprint(i)
+		if i%7 == 0 {
+			b := NewBatch()
+			b.Delete([]byte(k))
+			if _, err := n.Commit(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			delete(want, k)
+		}
+		if i == 150 {
+			if _, err := n.Seal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	r.ns.Ballast = -1
+	r.mem.SetLimit(r.mem.Used() + r.o.IndexRoom/2)
+	n = r.open()
+	for round := range 3 {
+		if got := all(t, n); !maps.Equal(got, want) || n.view.Load().memory == nil {
+			t.Fatalf("round %d: %d keys, want %d", round, len(got), len(want))
+		}
+		if got := walk(t, n, IterOptions{Reverse: true, KeysOnly: true}, []byte("k0")); got != "" {
+			t.Errorf("before the first key: %q", got)
+		}
+		r.mem.SetLimit(16 << 20)
+		n.leaveMemory()
+		k := fmt.Sprintf("round%d", round)
+		put(t, n, k, k)
+		want[k] = k
+		if got := all(t, n); !maps.Equal(got, want) || n.view.Load().memory != nil {
+			t.Fatalf("round %d, with room: %d keys, want %d", round, len(got), len(want))
+		}
+		r.mem.SetLimit(r.mem.Used() + r.o.IndexRoom/2)
+		if err := n.apply(t.Context()); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("apply without room: %v", err)
+		}
+		r.close() // leaves the index behind, without closing it
+		n = r.open()
+	}
+	r.close()
+	r.o.MemoryIndex = 5000
+	n = r.open()
+	if _, err := n.Get(t.Context(), []byte("k001")); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("Get with an index too large for its memory: %v", err)
+	}
+	r.mem.SetLimit(16 << 20)
+	if got := all(t, n); !maps.Equal(got, want) {
+		t.Errorf("%d keys in the end, want %d", len(got), len(want))
+	}
+}
+
+// TestDrain: a disk that others fill fast is as good as full for the index; what
+// this process writes itself does not count.
+func TestDrain(t *testing.T) {
+	var own atomic.Int64
+	d := drain{own: &own}
+	d.sample(100 << 20)
+	d.at = d.at.Add(-time.Second)
+	if soon := d.sample(60 << 20); soon > 0 {
+		t.Errorf("40 MiB in a second: %d left soon", soon)
+	}
+	own.Add(30 << 20)
+	d.at = d.at.Add(-time.Second)
+	if soon := d.sample(30 << 20); soon < 29<<20 {
+		t.Errorf("nothing but our own 30 MiB: %d left soon", soon)
+	}
 }
 
 // TestBallastComesBack when there is room again.

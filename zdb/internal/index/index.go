@@ -28,7 +28,10 @@ const (
 	// valueLogSize is the smallest that Badger takes; no value ever goes there.
 	valueLogSize = 1 << 20
 
+	// Marks beside the directory: an opening, and an open index. What a process
+	// leaves of them says where it died.
 	openingMark = "opening"
+	openMark    = ".open" // behind the name of the directory
 )
 
 // ErrBroken says that the index cannot be used and must be rebuilt.
@@ -44,6 +47,7 @@ type Index struct {
 	refs    int
 	retired bool
 	drop    bool
+	abandon bool
 	reads   map[uint64]int // running snapshots by timestamp
 	ts      uint64         // of the last transaction
 
@@ -73,10 +77,17 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 	if err := x.load(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, db.Close()))
 	}
-	if err := os.Remove(mark); err != nil {
+	if err := os.Rename(mark, dir+openMark); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return x, nil
+}
+
+// Dirty says whether the index in dir was open when its process died, so that
+// opening it writes out what was in memory then.
+func Dirty(dir string) bool {
+	_, err := os.Stat(dir+openMark)
+	return err == nil
 }
 
 // open turns a panic of Badger over files it cannot make sense of into an error.
@@ -100,6 +111,7 @@ func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		WithNumCompactors(2).
 		WithMetricsEnabled(false).
 		WithDetectConflicts(false).
+		WithBypassLockGuard(true). // the engine holds a lock over all of it
 		WithSyncWrites(true)
 	db, err = badger.OpenManaged(o)
 	if err != nil {
@@ -143,11 +155,29 @@ func (x *Index) Release() error {
 	if !last {
 		return nil
 	}
+	if x.abandon {
+		return nil
+	}
 	err := x.db.Close()
+	if err == nil {
+		err = os.Remove(x.dir+openMark)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil // a newer index has swept it away
+		}
+	}
 	if x.drop {
 		err = errors.Join(err, os.RemoveAll(x.dir))
 	}
 	return err
+}
+
+// Abandon is Retire on a disk that has no room: closing would write, and end the
+// process if the disk cannot take it. The files stay as a crash leaves them.
+func (x *Index) Abandon() {
+	x.mu.Lock()
+	x.retired, x.abandon = true, true
+	x.refs--
+	x.mu.Unlock()
 }
 
 // Retire takes the user away that Open gave. With drop the files go with the last user.
