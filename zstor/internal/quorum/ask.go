@@ -2,7 +2,9 @@ package quorum
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"qsfs/zstor/internal/record"
@@ -111,23 +113,35 @@ func gather[T any](ctx context.Context, s *Set, nodes []int, need int, patience 
 		}
 	}
 	var enough <-chan time.Time
-	for range nodes {
+	var answers []answer[T]
+	good := 0
+	waiting := true
+	for waiting && len(answers) < len(nodes) {
 		select {
 		case a := <-results:
-			if a.err != nil {
-				bad = append(bad, NodeReason{s.nodes[a.i].ID(), a.err})
-			} else {
-				ok = append(ok, a)
+			answers = append(answers, a)
+			if a.err == nil {
+				good++
 			}
 		case <-enough:
-			return ok, bad
+			waiting = false
 		case <-ctx.Done():
-			return ok, append(bad, NodeReason{"(not waited for)", context.Cause(ctx)})
+			waiting = false
+			bad = append(bad, NodeReason{"(not waited for)", context.Cause(ctx)})
 		}
-		if len(ok) >= need && enough == nil {
+		if good >= need && enough == nil {
 			t := time.NewTimer(patience)
 			defer t.Stop()
 			enough = t.C
+		}
+	}
+	// In the order of the nodes, not of their answers.
+	slices.SortFunc(answers, func(a, b answer[T]) int { return cmp.Compare(a.i, b.i) })
+	for _, a := range answers {
+		if a.err != nil {
+			bad = append(bad, NodeReason{s.nodes[a.i].ID(), a.err})
+		} else {
+			ok = append(ok, a)
 		}
 	}
 	return ok, bad

@@ -36,18 +36,19 @@ const (
 
 // A simProcess is one run of the daemon on a machine.
 type simProcess struct {
-	w       *simWorld
-	machine *simMachine
-	id      int
-	rng     *rand.Rand
-	ctx     context.Context
-	cancel  context.CancelFunc
-	dead    bool // its goroutines see it only while the scheduler waits, or under w.mu
-	ended   bool
-	err     error
-	gate    chan struct{} // the work begins
-	wiped   chan int      // nodes to rebuild, beside the work
-	phase   string        // kind of its last call; guarded by w.mu
+	w        *simWorld
+	machine  *simMachine
+	id       int
+	rng      *rand.Rand
+	ctx      context.Context
+	cancel   context.CancelFunc
+	dead     bool // its goroutines see it only while the scheduler waits, or under w.mu
+	ended    bool
+	err      error
+	gate     chan struct{} // the work begins
+	rebuilds chan simRebuild
+	ending   bool   // takes no more rebuilds; guarded by w.mu
+	phase    string // kind of its last call
 }
 
 func (w *simWorld) newMachine() *simMachine {
@@ -91,7 +92,7 @@ func (r randReader) Read(b []byte) (int, error) {
 
 func (m *simMachine) start(mode simMode) *simProcess {
 	w := m.w
-	p := &simProcess{w: w, machine: m, id: w.processID(), rng: rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())), gate: make(chan struct{}), wiped: make(chan int, 8)}
+	p := &simProcess{w: w, machine: m, id: w.processID(), rng: rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())), gate: make(chan struct{}), rebuilds: make(chan simRebuild, 64)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	m.proc = p
 	var nodes []Node
@@ -123,13 +124,14 @@ func (m *simMachine) start(mode simMode) *simProcess {
 
 // processID numbers processes.
 func (w *simWorld) processID() int {
-	w.orders[[2]int{-1, -1}]++
-	return w.orders[[2]int{-1, -1}]
+	w.started++
+	return w.started
 }
 
 // kill ends a process between two instructions: what it had under way goes on without it, or not.
 func (p *simProcess) kill() {
 	w := p.w
+	w.settle()
 	w.mu.Lock()
 	p.dead = true
 	w.mu.Unlock()
@@ -212,22 +214,22 @@ func (p *simProcess) life(s *Set, mode simMode) error {
 		}
 	}
 	m.fenced = false
+	// One goroutine does all rebuilds, beside the work: with two, chance would choose who comes first.
 	var repair sync.WaitGroup
 	defer repair.Wait()
-	done := make(chan struct{})
-	defer close(done)
+	defer close(p.rebuilds)
 	repair.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case i := <-p.wiped:
-				if p.rebuild(s, i) != nil && !p.isDead() {
-					_ = p.rebuild(s, i) // once more; then the next owner does it
-				}
+		for r := range p.rebuilds {
+			err := p.doRebuild(s, r.node)
+			if err != nil && r.done == nil && !p.isDead() {
+				err = p.doRebuild(s, r.node) // once more; then the next owner does it
+			}
+			if r.done != nil {
+				r.done <- err
 			}
 		}
 	})
+	defer func() { p.setEnding() }()
 	for range w.profile.ops {
 		if p.isDead() {
 			return errDead
@@ -357,7 +359,25 @@ func (p *simProcess) work(s *Set) error {
 	}
 }
 
-func (p *simProcess) rebuild(s *Set, i int) error {
+// A simRebuild asks for a rebuild; done is nil when nobody waits for it.
+type simRebuild struct {
+	node int
+	done chan error
+}
+
+func (p *simProcess) setEnding() {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.ending = true
+}
+
+func (p *simProcess) rebuild(_ *Set, i int) error {
+	r := simRebuild{i, make(chan error, 1)}
+	p.rebuilds <- r
+	return <-r.done
+}
+
+func (p *simProcess) doRebuild(s *Set, i int) error {
 	_, err := s.RebuildNode(p.ctx, i)
 	if err == nil {
 		p.w.seen.Rebuilt++

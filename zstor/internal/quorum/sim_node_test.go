@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -59,9 +60,7 @@ type simMessage struct {
 	node  int
 	kind  string
 	what  string
-	order int
-	met   bool // the scheduler has seen it
-	until int  // held back until this step
+	until int // held back until this step
 	born  time.Time
 	first func(*simNode, *simReply)
 	then  func(*simNode, *simReply) // nil: one half
@@ -70,6 +69,9 @@ type simMessage struct {
 	reply simReply
 	ch    chan simReply
 }
+
+// simPatience is how long a caller waits, a little less than CallTimeout.
+const simPatience = 2900 * time.Millisecond
 
 // simClient is the Node that a process sees.
 type simClient struct {
@@ -99,9 +101,16 @@ func (c *simClient) do(ctx context.Context, what string, first, then func(*simNo
 	if !w.enqueue(m) {
 		return simReply{}, errDead
 	}
+	// Calls that began together do not end together, or chance would choose which end is seen first.
+	h := fnv.New32a()
+	fmt.Fprint(h, c.p.id, c.i, what)
+	patience := time.NewTimer(simPatience + time.Duration(h.Sum32()%1e6))
+	defer patience.Stop()
 	select {
 	case r := <-m.ch:
 		return r, r.err
+	case <-patience.C:
+		return simReply{}, errLost
 	case <-ctx.Done(): // the message stays on its way
 		return simReply{}, ctx.Err()
 	}

@@ -29,11 +29,11 @@ type simWorld struct {
 	sealer    *record.Sealer
 	immediate bool
 
-	mu      sync.Mutex // guards pending against the processes that one step may wake
+	mu      sync.Mutex // guards fresh against the processes that one step may wake
+	fresh   []*simMessage
 	pending []*simMessage
-
 	late    []*simMessage
-	orders  map[[2]int]int
+	started int
 	links   map[simLink]float64 // weights; 0: cut off for a while
 	profile simProfile
 	wipes   int
@@ -124,7 +124,7 @@ const simLifetime = 5 * time.Second // of a late message
 func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	w := &simWorld{
 		rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), without: without, sealer: sealer,
-		check: newCheck(sealer), orders: map[[2]int]int{}, links: map[simLink]float64{},
+		check: newCheck(sealer), links: map[simLink]float64{},
 	}
 	good := []int{0, 0, 0, 0, 1, 1, 1, 2}
 	t := good[w.rng.IntN(len(good))]
@@ -177,32 +177,30 @@ func (w *simWorld) enqueue(m *simMessage) bool {
 	if m.from.dead {
 		return false
 	}
-	k := [2]int{m.from.id, m.node}
-	w.orders[k]++
-	m.order = w.orders[k]
-	w.pending = append(w.pending, m)
-	if m.kind != m.from.phase {
-		m.from.phase = m.kind
-		w.flips++
-	}
+	w.fresh = append(w.fresh, m)
 	return true
 }
 
-// settle lets everybody run until all wait, and brings the messages into an order that does not depend on which
-// goroutine ran first.
+// settle lets everybody run until all wait, and takes up the messages sent meanwhile, in an order that does not
+// depend on which goroutine ran first.
 func (w *simWorld) settle() {
 	synctest.Wait()
-	slices.SortFunc(w.pending, func(a, b *simMessage) int {
-		return cmp.Or(cmp.Compare(a.from.id, b.from.id), cmp.Compare(a.node, b.node), cmp.Compare(a.order, b.order), strings.Compare(a.what, b.what))
+	time.Sleep(1) // no two steps share an instant, or their timers would end in any order
+	synctest.Wait()
+	slices.SortFunc(w.fresh, func(a, b *simMessage) int {
+		return cmp.Or(cmp.Compare(a.from.id, b.from.id), cmp.Compare(a.node, b.node), strings.Compare(a.what, b.what))
 	})
-	for _, m := range w.pending {
-		if !m.met {
-			m.met = true
-			if w.rng.Float64() < w.profile.hold {
-				m.until = w.steps + w.rng.IntN(100)
-			}
+	for _, m := range w.fresh {
+		if m.kind != m.from.phase {
+			m.from.phase = m.kind
+			w.flips++
+		}
+		if w.rng.Float64() < w.profile.hold {
+			m.until = w.steps + w.rng.IntN(100)
 		}
 	}
+	w.pending = append(w.pending, w.fresh...)
+	w.fresh = nil
 }
 
 // incomplete lists the nodes that do not count at present, whoever asks.
@@ -439,7 +437,7 @@ func (w *simWorld) deliverLate(i int) {
 // pass lets time go by.
 func (w *simWorld) pass(d time.Duration) {
 	time.Sleep(d)
-	synctest.Wait()
+	w.settle()
 	old := func(m *simMessage) bool { return time.Since(m.born) > simLifetime }
 	w.late = slices.DeleteFunc(w.late, old)
 	var gone []*simMessage
@@ -575,11 +573,8 @@ func (w *simWorld) wipe(i int) {
 		}
 	}
 	for _, m := range w.machines { // whoever thinks it is the owner repairs it at once
-		if p := m.proc; p != nil && !p.dead && !p.ended {
-			select {
-			case p.wiped <- i:
-			default:
-			}
+		if p := m.proc; p != nil && !p.dead && !p.ending && len(p.rebuilds) < 32 {
+			p.rebuilds <- simRebuild{node: i}
 		}
 	}
 }
@@ -608,7 +603,7 @@ func (w *simWorld) finish() {
 			m.proc.kill()
 		}
 	}
-	synctest.Wait()
+	w.settle()
 	w.pending = nil
 	for len(w.late) > 0 {
 		if w.rng.IntN(2) == 0 {
