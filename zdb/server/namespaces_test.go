@@ -266,13 +266,15 @@ func TestRemovalDetachesSessions(t *testing.T) {
 	}()
 	eventually(t, "replies flow", func() bool { return users[0].reply() == `"k"` || true })
 	w.want("+OK", "NSDEL", "ns")
+	var last []string
 	for i := 0; ; i++ {
 		got := users[0].reply()
+		last = append(last, got)
 		if got == removed {
 			break
 		}
 		if strings.HasPrefix(got, "broken") {
-			t.Errorf("the writing session ended with %s", got)
+			t.Errorf("the writing session ended with %s after %d: %q", got, i, last[max(0, len(last)-6):])
 			break
 		}
 	}

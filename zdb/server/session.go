@@ -143,9 +143,9 @@ func linger(nc net.Conn, most time.Duration) {
 }
 
 const (
-	lingerTime     = time.Second
+	lingerTime     = 3 * time.Second
 	lingerDraining = 200 * time.Millisecond
-	lingerBytes    = 1 << 20
+	lingerBytes    = 64 << 20 // they are thrown away; what counts is the time
 )
 
 // The reply helpers append to the current chunk.
