@@ -116,6 +116,10 @@ func (fs *FS) copyStep(ctx context.Context, from, to *inode, so, do, n uint64) (
 		if at, err = p.replace(start, end, e); err != nil {
 			return 0, err
 		}
+		if at < end {
+			n = at - do
+			break
+		}
 	}
 	if at < do+n {
 		if at, err = p.replace(at, do+n, nil); err != nil {

@@ -115,15 +115,19 @@ func (p *extentPlan) full() bool {
 	return len(p.t.rows)+2*len(p.blobs) >= batchRows || p.t.size >= batchBytes
 }
 
-// replace removes a to z from the map and puts e there, if given. When the batch is full it stops before an extent, if e
-// is nil, and returns where it stands; otherwise it returns z.
+// replace removes a to z from the map and puts e there, if given. When the batch is full it stops before an extent and
+// returns where it stands, with as much of e as fits before; otherwise it returns z.
 func (p *extentPlan) replace(a, z uint64, e *meta.Extent) (uint64, error) {
 	if err := p.seek(a); err != nil {
 		return a, err
 	}
 	for p.have && p.cur.Start < z {
-		if e == nil && p.full() {
-			return max(p.cur.Start, a), nil
+		if at := max(p.cur.Start, a); p.full() {
+			if e != nil && at > a {
+				part := e.Slice(a, at)
+				p.add(&part)
+			}
+			return at, nil
 		}
 		old := p.cur
 		p.remove(&old, p.ours)

@@ -93,6 +93,7 @@ func (fs *FS) commitRuns(ctx context.Context, in *inode, set runSet, mode flushM
 	in.op.Lock()
 	defer in.op.Unlock()
 	for {
+		// What one batch does not take goes into the next.
 		n, err := fs.commitExtents(ctx, in, extents, needs)
 		if err != nil {
 			return err
@@ -141,11 +142,17 @@ func (fs *FS) commitExtents(ctx context.Context, in *inode, extents []meta.Exten
 	if len(extents) > 0 {
 		p := t.planExtents(ctx, in)
 		defer p.close()
-		for n < len(extents) && (n == 0 || !p.full()) {
-			if _, err := p.replace(extents[n].Start, extents[n].End, &extents[n]); err != nil {
+		for n < len(extents) && !p.full() {
+			e := &extents[n]
+			at, err := p.replace(e.Start, e.End, e)
+			if err != nil {
 				return 0, err
 			}
-			size = max(size, extents[n].End)
+			size = max(size, at)
+			if at < e.End { // it replaces more than a batch takes: the rest of it follows
+				*e = e.Slice(at, e.End)
+				break
+			}
 			n++
 		}
 		if err := p.finish(); err != nil {

@@ -25,7 +25,8 @@ type memSpace struct {
 	seq     zdb.Seq
 	fail    error // of commits
 	missing map[string]error
-	onSync  func() // called by SyncTo before it does anything
+	onSync  func() // called once by SyncTo, before it does anything
+	before  func(b *batch)
 }
 
 type memBatch struct {
@@ -39,6 +40,9 @@ func newMemSpace() *memSpace {
 }
 
 func (m *memSpace) commit(_ context.Context, b *batch, needs zdb.Seq) (zdb.Commit, error) {
+	if m.before != nil {
+		m.before(b)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil && !b.frees {

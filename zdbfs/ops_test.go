@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"qsfs/zdb"
 	"qsfs/zdbfs/internal/meta"
@@ -282,6 +283,58 @@ func TestLargeFile(t *testing.T) {
 	}
 }
 
+// An overwrite of more extents than a batch takes is done in several, and is complete after a crash between them.
+func TestOverwriteManyExtents(t *testing.T) {
+	for _, how := range []string{"write", "copy"} {
+		f := newTestFS(t)
+		ino := f.file(RootIno, "a", "")
+		other := f.file(RootIno, "b", strings.Repeat("n", 2*batchRows))
+		f.want(f.Sync(ctx), nil)
+		var rows []row
+		const n = 2 * batchRows
+		for i := range uint64(n) { // as that many small fsyncs leave it
+			e := meta.Extent{Kind: meta.ExtentInline, Start: i, End: i + 1, Inline: []byte("o")}
+			rows = append(rows, row{key: meta.ExtentKey(uint64(ino), e.End), value: e.Append(nil)},
+				row{key: meta.LodgerKey(uint64(ino), e.End)})
+		}
+		in, err := f.inode(ctx, ino)
+		f.want(err, nil)
+		for len(rows) > 0 {
+			tx := f.begin()
+			for _, r := range rows[:1000] {
+				tx.put(r)
+			}
+			rows = rows[1000:]
+			tx.update(in, func(a *meta.Inode) { a.Size += 500; a.Alloc += 500 })
+			f.want(tx.commit(), nil)
+		}
+		f.table.unpin(in)
+		f.check()
+		before := len(f.meta.log)
+		if how == "write" {
+			f.write(ino, 0, strings.Repeat("n", n))
+			f.want(f.Sync(ctx), nil)
+		} else if c, err := f.CopyFileRange(ctx, other, 0, ino, 0, n); err != nil || c != n {
+			t.Fatal(c, err)
+		}
+		if len(f.meta.log) < before+4 {
+			t.Fatal("one batch took it all: the test is void")
+		}
+		if f.read(ino) != strings.Repeat("n", n) {
+			t.Fatal("content differs")
+		}
+		f.check()
+		for at := before; at < len(f.meta.log); at++ {
+			g := openTestFS(t, f.meta.cut(at), f.data.cut(len(f.data.log)), f.o)
+			g.check()
+			got := g.read(ino)
+			if strings.Trim(strings.TrimLeft(got, "n"), "o") != "" || len(got) != n {
+				t.Fatalf("after %d batches there is something else than old and new", at-before)
+			}
+		}
+	}
+}
+
 func TestMoveInline(t *testing.T) {
 	f := newTestFS(t)
 	ino := f.file(RootIno, "log", "")
@@ -386,6 +439,34 @@ func TestUnlinkOpen(t *testing.T) {
 	g.want(err, syscall.ESTALE)
 	r, _ := g.Check(ctx)
 	if r.Orphans != 0 || r.Inodes != 1 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// Work in the background that comes upon an inode while it is being freed must not write its rows again.
+func TestFreedStaysFreed(t *testing.T) {
+	f := newTestFS(t)
+	a := f.file(RootIno, "a", "inline")
+	f.want(f.Fsync(ctx, a, false), nil)
+	f.want(f.Sync(ctx), nil)
+	moved := make(chan error, 1)
+	f.meta.before = func(b *batch) {
+		if r, ok := b.pending(meta.InodeKey(uint64(a))); !ok || !r.del {
+			return
+		}
+		f.meta.before = nil
+		go func() { moved <- f.moveLodgers(ctx, f.FS.meta.Head().Seq) }()
+		select {
+		case err := <-moved:
+			moved <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	f.want(f.Unlink(ctx, alice, RootIno, "a"), nil)
+	f.waitReaped()
+	f.want(<-moved, nil)
+	f.check()
+	if r, _ := f.Check(ctx); r.Inodes != 1 || r.Extents != 0 {
 		t.Fatalf("%+v", r)
 	}
 }

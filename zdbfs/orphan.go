@@ -138,6 +138,13 @@ func (fs *FS) reapOrphans(ctx context.Context, inos []Ino) (left []Ino, err erro
 	defer t.close()
 	t.frees = true
 	var done []Ino
+	var pinned []*inode
+	defer func() {
+		// Until the rows are gone the objects stay, which say so: whoever came in between would load the rows again.
+		for _, in := range pinned {
+			fs.table.unpin(in)
+		}
+	}()
 	for i, ino := range inos {
 		if len(t.rows) >= batchRows/2 && i > 0 {
 			left = append(left, inos[i:]...)
@@ -146,7 +153,9 @@ func (fs *FS) reapOrphans(ctx context.Context, inos []Ino) (left []Ino, err erro
 		if !fs.table.take(ino) {
 			continue // somebody looked it up meanwhile: it comes again with the last Forget
 		}
-		whole, err := fs.reapRows(ctx, t, ino)
+		in := fs.table.pin(ino)
+		pinned = append(pinned, in)
+		whole, err := fs.reapRows(ctx, t, in)
 		if err != nil {
 			return inos, fmt.Errorf("free inode %d: %w", ino, err)
 		}
@@ -166,9 +175,7 @@ func (fs *FS) reapOrphans(ctx context.Context, inos []Ino) (left []Ino, err erro
 }
 
 // reapRows adds the deletion of the rows of one inode to t; false if they do not all fit.
-func (fs *FS) reapRows(ctx context.Context, t *txn, ino Ino) (bool, error) {
-	in := fs.table.pin(ino)
-	defer fs.table.unpin(in)
+func (fs *FS) reapRows(ctx context.Context, t *txn, in *inode) (bool, error) {
 	// Nobody can come any more; those who came before are waited for.
 	in.io.Lock()
 	defer in.io.Unlock()
@@ -201,7 +208,7 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, ino Ino) (bool, error) {
 	if to != math.MaxUint64 {
 		return false, nil
 	}
-	n := uint64(ino)
+	n := uint64(in.ino)
 	names, err := fs.xattrs(ctx, in)
 	if err != nil {
 		return false, err
@@ -214,7 +221,7 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, ino Ino) (bool, error) {
 	}
 	t.del(meta.InodeKey(n))
 	t.del(meta.OrphanKey(n))
-	if _, cut := fs.table.cut(ino); cut {
+	if _, cut := fs.table.cut(in.ino); cut {
 		t.del(meta.TruncateKey(n))
 	}
 	return true, nil

@@ -44,7 +44,9 @@ func TestConcurrent(t *testing.T) {
 		defer wg.Done()
 		for time.Now().Before(deadline) {
 			f.Sync(ctx)
-			f.moveLodgers(ctx, f.FS.meta.Head().Seq)
+			if err := f.moveLodgers(ctx, f.FS.meta.Head().Seq); err != nil {
+				t.Error(err)
+			}
 			if m, d, err := f.Heads(ctx); err != nil || d.Seq < m.Needs {
 				t.Error(m, d, err)
 			}
