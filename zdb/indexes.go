@@ -13,12 +13,10 @@ type indexes struct {
 	mu   sync.Mutex
 	used *list.List // of *Namespace, most recent in front
 	at   map[*Namespace]*list.Element
-	// left are directories whose index was abandoned by this process; it may still move in them.
-	left map[string]bool
 }
 
 func newIndexes(limit int) *indexes {
-	return &indexes{max: limit, used: list.New(), at: make(map[*Namespace]*list.Element), left: make(map[string]bool)}
+	return &indexes{max: limit, used: list.New(), at: make(map[*Namespace]*list.Element)}
 }
 
 // opened notes that a namespace has opened its index and returns those that should close theirs.
@@ -58,16 +56,4 @@ func (x *indexes) closed(n *Namespace) {
 		x.used.Remove(e)
 		delete(x.at, n)
 	}
-}
-
-func (x *indexes) abandoned(dir string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.left[dir] = true
-}
-
-func (x *indexes) wasAbandoned(dir string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.left[dir]
 }

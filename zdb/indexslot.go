@@ -80,7 +80,7 @@ func (n *Namespace) used() {
 
 // closeIdleIndex closes the index if nobody uses it.
 func (n *Namespace) closeIdleIndex() {
-	if n.space.forIndex() != nil {
+	if errors.Is(n.space.forIndex(), ErrNoSpace) {
 		return // closing writes
 	}
 	n.idxMu.Lock()
@@ -107,9 +107,8 @@ func (n *Namespace) closeIndex() error {
 	if x == nil {
 		return nil
 	}
-	if err := n.space.forIndex(); err != nil {
+	if err := n.space.forIndex(); errors.Is(err, ErrNoSpace) {
 		n.logger.Warn("index is left without closing it", "namespace", n.name, "error", err)
-		n.db.indexes.abandoned(x.Dir())
 		x.Abandon()
 		return nil
 	}
@@ -122,9 +121,6 @@ func (n *Namespace) openIndex(ctx context.Context) (*index.Index, error) {
 		dir, err := n.currentIndex(fresh)
 		if err != nil {
 			return nil, err
-		}
-		if !fresh && n.db.indexes.wasAbandoned(dir) {
-			continue
 		}
 		if err := n.space.forOpening(index.Dirty(dir)); err != nil {
 			return nil, err

@@ -86,7 +86,7 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 // Dirty says whether the index in dir was open when its process died, so that
 // opening it writes out what was in memory then.
 func Dirty(dir string) bool {
-	_, err := os.Stat(dir+openMark)
+	_, err := os.Stat(dir + openMark)
 	return err == nil
 }
 
@@ -111,7 +111,6 @@ func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		WithNumCompactors(2).
 		WithMetricsEnabled(false).
 		WithDetectConflicts(false).
-		WithBypassLockGuard(true). // the engine holds a lock over all of it
 		WithSyncWrites(true)
 	db, err = badger.OpenManaged(o)
 	if err != nil {
@@ -160,7 +159,7 @@ func (x *Index) Release() error {
 	}
 	err := x.db.Close()
 	if err == nil {
-		err = os.Remove(x.dir+openMark)
+		err = os.Remove(x.dir + openMark)
 		if errors.Is(err, os.ErrNotExist) {
 			err = nil // a newer index has swept it away
 		}
@@ -172,7 +171,8 @@ func (x *Index) Release() error {
 }
 
 // Abandon is Retire on a disk that has no room: closing would write, and end the
-// process if the disk cannot take it. The files stay as a crash leaves them.
+// process if the disk cannot take it. The files stay as a crash leaves them, and
+// locked: until the process ends, another Open of them is ErrBroken.
 func (x *Index) Abandon() {
 	x.mu.Lock()
 	x.retired, x.abandon = true, true
