@@ -273,6 +273,10 @@ func (s *Store) condemnReplaced(ctx context.Context, fresh []*segment) error {
 			continue
 		}
 		old, _, err := s.readManifest(ctx, segmentObject(g.key), ref.Generation)
+		if errors.Is(err, client.ErrDamaged) {
+			s.log.Warn("what is replaced has no manifest: its shards are left to a sweep", "segment", segmentObject(g.key))
+			continue
+		}
 		if err != nil {
 			return err
 		}
