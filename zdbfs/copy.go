@@ -62,7 +62,12 @@ func (fs *FS) copyRange(ctx context.Context, from, to *inode, so, do, n uint64) 
 			return 0, err
 		}
 	}
-	size := from.view().Size
+	from.mu.RLock()
+	size, gone := from.a.Size, from.gone
+	from.mu.RUnlock()
+	if gone {
+		return 0, syscall.ESTALE
+	}
 	if so >= size {
 		return 0, nil
 	}

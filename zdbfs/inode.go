@@ -19,7 +19,8 @@ import (
 //	FS.renameMu   renames between directories
 //	inode.io      held by who changes the extents: flush, truncate, fallocate, copy
 //	inode.op      held by who changes stored attributes or names, over its commit
-//	FS.sharedMu, FS.commitMu
+//	FS.sharedMu   reference counts, until the batch that changes them is committed
+//	FS.commitMu
 //	inode.mu      the fields below; never held over a commit or a read of data
 //
 // Nobody reads from the network under any of them.

@@ -471,6 +471,53 @@ func TestFreedStaysFreed(t *testing.T) {
 	}
 }
 
+// Who frees a file with shared content must not wait for another inode before its batch is committed: that inode's
+// holder may wait for the reference counts.
+func TestReapSharedAlone(t *testing.T) {
+	f := newTestFS(t)
+	src := f.file(RootIno, "src", "content")
+	var inos []Ino
+	for _, name := range []string{"a", "b"} {
+		ino := f.file(RootIno, name, "")
+		_, err := f.CopyFileRange(ctx, src, 0, ino, 0, 7)
+		f.want(err, nil)
+		f.Open(ctx, alice, ino, 0)
+		f.want(f.Unlink(ctx, alice, RootIno, name), nil)
+		if !f.table.drop(ino, 0, 1) {
+			t.Fatal("not an orphan")
+		}
+		inos = append(inos, ino)
+	}
+	b := f.table.pin(inos[1])
+	b.io.Lock()
+	left := make(chan []Ino)
+	go func() {
+		l, err := f.reapOrphans(ctx, inos)
+		if err != nil {
+			t.Error(err)
+		}
+		left <- l
+	}()
+	select {
+	case l := <-left:
+		if !slices.Equal(l, inos[1:]) {
+			t.Errorf("left: %v", l)
+		}
+		b.io.Unlock()
+	case <-time.After(5 * time.Second):
+		b.io.Unlock()
+		<-left
+		t.Fatal("it waits for an inode with the reference counts locked")
+	}
+	f.table.unpin(b)
+	_, err := f.reapOrphans(ctx, inos[1:])
+	f.want(err, nil)
+	f.check()
+	if got := f.read(src); got != "content" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestTmpfile(t *testing.T) {
 	f := newTestFS(t)
 	a, h, err := f.Tmpfile(ctx, alice, RootIno, 0o600, 0)

@@ -146,7 +146,8 @@ func (fs *FS) reapOrphans(ctx context.Context, inos []Ino) (left []Ino, err erro
 		}
 	}()
 	for i, ino := range inos {
-		if len(t.rows) >= batchRows/2 && i > 0 {
+		// With sharedMu held no lock of another inode may be waited for: who has that may wait for sharedMu.
+		if i > 0 && (len(t.rows) >= batchRows/2 || t.shared) {
 			left = append(left, inos[i:]...)
 			break
 		}
