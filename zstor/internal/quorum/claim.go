@@ -152,7 +152,19 @@ func (s *Set) setMark(ctx context.Context, i int, inc record.Incarnation, seen [
 		if bytes.Equal(current, mark) {
 			return nil
 		}
-		seen = current
+		// Somebody else's mark came in between. It is replaced only if the namespace is still the one that was filled.
+		var st State
+		err = s.call(ctx, i, func(ctx context.Context, n Node) (err error) {
+			st, err = n.State(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if st.Incarnation != inc {
+			return errIncomplete
+		}
+		seen = st.Mark
 	}
 	return errIncomplete
 }

@@ -125,6 +125,13 @@ func (c *simCheck) claims(o record.Owner) {
 	c.owners[o.Epoch] = o.ID
 }
 
+// owned reports whether o became an owner for good: it claimed, read, and published again.
+func (c *simCheck) owned(o record.Owner) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.owners[o.Epoch] == o.ID
+}
+
 // ackCut is called when a cut was acknowledged, or was recovered: from now on it may not be lost. Of the cuts that were
 // acknowledged before the call began (before of them) it must contain all; with those since then it must be in line,
 // for its own answer may have travelled long.

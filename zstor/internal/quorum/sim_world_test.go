@@ -154,7 +154,7 @@ func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	case 3:
 		w.profile.hold = pick(0.05, 0.2)
 	case 4:
-		w.profile.aim, w.profile.lose = true, pick(0, 0.05)
+		w.profile.aim, w.profile.lose, w.profile.cutOff = true, pick(0, 0.05), pick(0, 0.25)
 	}
 	if w.rng.IntN(3) == 0 {
 		w.profile.wipes += 4
@@ -280,6 +280,10 @@ func (w *simWorld) step() bool {
 	}
 	if w.profile.aim && w.rng.IntN(w.profile.every) == 0 && w.mayWipe() {
 		if i := w.halfWritten(); i >= 0 && w.rng.IntN(2) == 0 {
+			w.wipe(i)
+			return true
+		}
+		if i := w.takenInPart(); i >= 0 && w.rng.IntN(2) == 0 {
 			w.wipe(i)
 			return true
 		}
@@ -527,6 +531,51 @@ func (w *simWorld) halfWritten() int {
 	return -1
 }
 
+// takenInPart finds a node that a new owner holds while another node still shows an older one, whose process lives;
+// −1 when there is none. The new owner is then cut off for a while.
+func (w *simWorld) takenInPart() int {
+	if !w.claimedInPart() {
+		return -1
+	}
+	node := w.highest()
+	o, err := w.sealer.OpenOwner(w.nodes[node].data[string(record.EpochName)])
+	if err != nil || !w.check.owned(o) {
+		return -1
+	}
+	newOwner, old := (*simMachine)(nil), false
+	for _, m := range w.machines {
+		switch {
+		case m.note == nil || m.proc == nil || m.proc.dead || m.proc.ended:
+		case m.note.Owner.Same(o):
+			newOwner = m
+		default:
+			old = true
+		}
+	}
+	if !old {
+		return -1
+	}
+	if newOwner != nil {
+		for i := range w.nodes {
+			for _, kind := range simKinds {
+				w.links[simLink{newOwner.id, i, kind}] = 0
+			}
+		}
+	}
+	return node
+}
+
+// highest is a node that shows the highest epoch.
+func (w *simWorld) highest() int {
+	best, highest := 0, uint64(0)
+	for i, n := range w.nodes {
+		if o, err := w.sealer.OpenOwner(n.data[string(record.EpochName)]); err == nil && (o.Epoch > highest || o.Epoch == highest && w.rng.IntN(2) == 0) {
+			best, highest = i, o.Epoch
+		}
+	}
+	return best
+}
+
 // claimedInPart reports whether the nodes show different epoch keys.
 func (w *simWorld) claimedInPart() bool {
 	for _, n := range w.nodes[1:] {
@@ -548,13 +597,7 @@ func (w *simWorld) victim() int {
 		}
 	}
 	if w.rng.IntN(2) == 0 {
-		best, highest := 0, uint64(0)
-		for i, n := range w.nodes {
-			if o, err := w.sealer.OpenOwner(n.data[string(record.EpochName)]); err == nil && (o.Epoch > highest || o.Epoch == highest && w.rng.IntN(2) == 0) {
-				best, highest = i, o.Epoch
-			}
-		}
-		return best
+		return w.highest()
 	}
 	return w.rng.IntN(len(w.nodes))
 }
