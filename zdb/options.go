@@ -87,6 +87,7 @@ type NamespaceOptions struct {
 	Ballast int64
 	// OnDurable is told each new durable head, in order, from the goroutine that synced. It must not block.
 	OnDurable func(Head)
-	// OnSeal is told each segment whose i<N> is durable. It must not block.
+	// OnSeal is told each segment whose i<N> is durable, also those that are sealed
+	// while the namespace opens. It must not block.
 	OnSeal func(SegmentID)
 }

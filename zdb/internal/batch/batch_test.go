@@ -18,7 +18,7 @@ func sample(off int64, seq segfile.Seq) []byte {
 	var b Builder
 	b.Set([]byte("alpha"), []byte("one"))
 	b.Set([]byte("beta"), nil)
-	b.Set([]byte("gamma"), bytes.Repeat([]byte("0123456789"), 4000))
+	b.Set([]byte("gamma"), bytes.Repeat([]byte("0123456789"), 1700))
 	b.Delete([]byte("delta"))
 	b.Move(7, 99, false, []byte("epsilon"), []byte("moved"))
 	return b.Finish(header(off, seq))
@@ -49,7 +49,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("%s: offset %d is not that of the value", e.Key, e.Offset)
 		}
 	}
-	const line = "alpha=3@100/1234567890/falsefalse beta=0@101/1234567890/falsefalse gamma=40000@102/1234567890/falsefalse " +
+	const line = "alpha=3@100/1234567890/falsefalse beta=0@101/1234567890/falsefalse gamma=17000@102/1234567890/falsefalse " +
 		"delta=0@103/1234567890/truefalse epsilon=5@7/99/falsetrue "
 	if got != line {
 		t.Errorf("entries\n%s, want\n%s", got, line)

@@ -73,6 +73,9 @@ func parseEntry(key, p []byte) (Entry, error) {
 	if le.Uint32(p[len(body):]) != entrySum(key, body) || body[0]&^flagInline != 0 {
 		return Entry{}, errValue
 	}
+	if body[0]&flagInline == 0 && len(body) != entryFixed {
+		return Entry{}, errValue
+	}
 	e := Entry{
 		Location: segfile.Location{Segment: segfile.ID(le.Uint32(p[1:])), Offset: int64(le.Uint64(p[5:])), Length: le.Uint32(p[13:])},
 		Seq:      segfile.Seq(le.Uint64(p[17:])),

@@ -128,9 +128,6 @@ func Remove(dir string) error {
 	return err
 }
 
-// Dir is where the index lies.
-func (x *Index) Dir() string { return x.dir }
-
 // Broken says whether something in it did not check.
 func (x *Index) Broken() bool { return x.broken.Load() }
 
@@ -267,12 +264,6 @@ func (x *Index) committed(ts uint64) {
 	}
 	x.mu.Unlock()
 	x.db.SetDiscardTs(oldest)
-}
-
-// Sizes of the index on disk.
-func (x *Index) Sizes() int64 {
-	lsm, vlog := x.db.Size()
-	return lsm + vlog
 }
 
 type quiet struct{ log *slog.Logger }

@@ -229,7 +229,10 @@ func (l *Log) Close() error {
 	l.appendMu.Lock()
 	defer l.appendMu.Unlock()
 	if err == nil {
-		err = l.markLocked(context.Background(), true)
+		err = l.markLocked(true)
+	}
+	if err == nil {
+		err = l.syncAll(context.Background())
 	}
 	l.mu.Lock()
 	l.closed = true

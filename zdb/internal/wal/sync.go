@@ -179,14 +179,18 @@ func (l *Log) tick() error {
 		return l.syncAll(context.Background())
 	case mark:
 		l.appendMu.Lock()
-		defer l.appendMu.Unlock()
-		return l.markLocked(context.Background(), false)
+		err := l.markLocked(false)
+		l.appendMu.Unlock()
+		if err != nil {
+			return err
+		}
+		return l.syncAll(context.Background()) // commits go on meanwhile
 	}
 	return nil
 }
 
-// markLocked writes a batch without entries that witnesses what is durable, and syncs it. appendMu is held.
-func (l *Log) markLocked(ctx context.Context, clean bool) error {
+// markLocked writes a batch without entries that witnesses what is durable. appendMu is held.
+func (l *Log) markLocked(clean bool) error {
 	flags := uint16(batch.Marker)
 	if clean {
 		flags |= batch.CleanStop
@@ -201,5 +205,5 @@ func (l *Log) markLocked(ctx context.Context, clean bool) error {
 	if _, err := l.writeLocked(&b, l.needs, flags); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}
-	return l.syncAll(ctx)
+	return nil
 }
