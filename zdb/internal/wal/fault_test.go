@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -247,6 +249,49 @@ func TestGrowsOnFullDisk(t *testing.T) {
 	r.want(want[1:] + " last")
 	if s := r.l.Segments(); len(s) != 2 {
 		t.Errorf("%d segments after there was room again", len(s))
+	}
+}
+
+// TestSealerBehind: while nothing can be sealed, the log grows and nobody waits; afterwards all is sealed.
+func TestSealerBehind(t *testing.T) {
+	r := newRig(t)
+	r.o.SegmentSize = 1000
+	var full atomic.Bool
+	r.o.FS = &vfs.Hook{FS: r.mem, Before: func(c vfs.Call) error {
+		if full.Load() && c.Op == "Create" && strings.HasPrefix(c.Name, "i") {
+			return unix.ENOSPC
+		}
+		return nil
+	}}
+	r.open()
+	full.Store(true)
+	start := time.Now()
+	for i := range 60 {
+		r.put(fmt.Sprintf("k%02d", i))
+	}
+	if took := time.Since(start); took > sealRetry {
+		t.Errorf("60 commits took %v", took)
+	}
+	if s := r.l.Segments(); len(s) != maxUnsealed+1 || s[0].Sealed {
+		t.Errorf("%d segments, the first sealed %v", len(s), s[0].Sealed)
+	}
+	full.Store(false)
+	if _, err := r.l.Seal(t.Context()); err != nil && !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		open := 0
+		for _, s := range r.l.Segments() {
+			if !s.Sealed {
+				open++
+			}
+		}
+		if open == 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d segments are not sealed", open)
+		}
 	}
 }
 

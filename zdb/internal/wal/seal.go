@@ -35,24 +35,26 @@ func (l *Log) Seal(ctx context.Context) (segfile.ID, error) {
 	if err != nil {
 		return segfile.NoID, err
 	}
-	return id, l.waitSealed(ctx, func() (bool, error) {
+	return id, l.waitSealed(ctx, false, func() (bool, error) {
 		s := l.segments[id]
 		return s == nil || s.sealed, l.sealErr
 	})
 }
 
-// waitSealer waits until the sealer has caught up enough for one more segment.
+// waitSealer waits until the sealer has caught up enough for one more segment. While
+// it fails, nobody waits for its next attempt.
 func (l *Log) waitSealer(ctx context.Context) error {
-	return l.waitSealed(ctx, func() (bool, error) {
+	return l.waitSealed(ctx, true, func() (bool, error) {
 		return len(l.unsealed) < maxUnsealed, l.sealErr
 	})
 }
 
-// waitSealed waits until ok says so, looking after each attempt to seal; an error counts once an attempt was made.
-func (l *Log) waitSealed(ctx context.Context, ok func() (bool, error)) error {
+// waitSealed waits until ok says so, looking after each attempt to seal. tried:
+// an error of the last attempt counts; else only one of an attempt that is still to come.
+func (l *Log) waitSealed(ctx context.Context, tried bool, ok func() (bool, error)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for tried := false; ; tried = true {
+	for ; ; tried = true {
 		done, err := ok()
 		if done {
 			return nil
