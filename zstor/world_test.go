@@ -187,7 +187,7 @@ func (m *machine) mustMount() *machine {
 // ship announces everything and waits for a cut that covers it.
 func (m *machine) ship() error {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
 	defer cancel()
 	return m.shipWithin(ctx)
 }
@@ -448,7 +448,7 @@ func (w *world) recover() *machine {
 // eventually waits for a condition.
 func (w *world) eventually(what string, f func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !f() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("never: %s", what)
