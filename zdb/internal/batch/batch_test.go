@@ -13,12 +13,14 @@ import (
 
 var testInc = segfile.Incarnation{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
-// sample is a batch with a value, an empty one, a large one, a delete, and a moved entry.
-func sample(off int64, seq segfile.Seq) []byte {
+// sample is a batch with a value, an empty one, one of two blocks, a delete, and a moved entry.
+func sample(off int64, seq segfile.Seq) []byte { return sampleOf(off, seq, 1700) }
+
+func sampleOf(off int64, seq segfile.Seq, tens int) []byte {
 	var b Builder
 	b.Set([]byte("alpha"), []byte("one"))
 	b.Set([]byte("beta"), nil)
-	b.Set([]byte("gamma"), bytes.Repeat([]byte("0123456789"), 1700))
+	b.Set([]byte("gamma"), bytes.Repeat([]byte("0123456789"), tens))
 	b.Delete([]byte("delta"))
 	b.Move(7, 99, false, []byte("epsilon"), []byte("moved"))
 	return b.Finish(header(off, seq))
