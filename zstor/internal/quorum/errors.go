@@ -105,5 +105,4 @@ var (
 	errIncomplete  = errors.New("not complete: wiped, new, or not rebuilt yet")
 	errNotRaised   = errors.New("shows an older epoch")
 	errBadEpochKey = errors.New("its epoch key is damaged")
-	errOutdated    = errors.New("answered before it was rebuilt")
 )

@@ -33,6 +33,9 @@ func (s *Set) RebuildNode(ctx context.Context, i int) (Rebuilt, error) {
 	}
 	defer s.maintain.unlock()
 	node := s.nodes[i].ID()
+	s.mu.Lock()
+	missed := s.missed[i]
+	s.mu.Unlock()
 	s.forgetNode(i)
 	defer s.forgetNode(i)
 
@@ -72,9 +75,14 @@ func (s *Set) RebuildNode(ctx context.Context, i int) (Rebuilt, error) {
 	if _, err = s.ask(ctx, i, mine, value, func(ctx context.Context, n Node) (State, error) { return n.State(ctx) }); err != nil {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
+	s.mu.Lock()
+	s.missed[i] -= missed // what it missed since then is still to be brought
+	s.mu.Unlock()
 	s.log.Info("rebuilt metadata node", "node", node, "copied", out.Records, "had", out.Already, "sources", out.Sources)
 	return out, nil
 }
+
+var errWipedAgain = errors.New("the node was wiped again in the middle")
 
 // A source is a node that a rebuild reads.
 type source struct {
@@ -119,11 +127,8 @@ func (s *Set) copyFrom(ctx context.Context, i, need int, mine record.Owner, valu
 	if !s.keeps(ruleRebuildReadsQuorum) {
 		sources = sources[:need]
 	}
-	for _, b := range has {
-		if n, err := record.ParseName(b); err == nil && missing[n] {
-			delete(missing, n)
-			out.Already++
-		}
+	if err := s.keepGood(ctx, i, has, missing, target, out); err != nil {
+		return err
 	}
 	for _, src := range sources {
 		if err := s.copySource(ctx, i, src, missing, as, asValue, target, out); err != nil {
@@ -145,6 +150,41 @@ func (s *Set) copyFrom(ctx context.Context, i, need int, mine record.Owner, valu
 	out.Sources = good
 	if good < need {
 		return &QuorumError{Op: "read sources", Have: good, Want: need, Reasons: []NodeReason{{"records that nobody can read", fmt.Errorf("%d: %w", len(missing), record.ErrDamaged)}}}
+	}
+	return nil
+}
+
+// keepGood takes off the list what the node itself has already, if it is undamaged there.
+func (s *Set) keepGood(ctx context.Context, i int, has [][]byte, missing map[record.Name]bool, target record.Incarnation, out *Rebuilt) error {
+	var names []record.Name
+	for _, b := range has {
+		if n, err := record.ParseName(b); err == nil && missing[n] {
+			names = append(names, n)
+		}
+	}
+	for batch := range slices.Chunk(names, getBatch) {
+		raw := make([][]byte, len(batch))
+		for j := range batch {
+			raw[j] = batch[j][:]
+		}
+		var st State
+		var values [][]byte
+		err := s.call(ctx, i, func(ctx context.Context, n Node) (err error) {
+			st, values, err = n.Get(ctx, raw)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if st.Incarnation != target || len(values) != len(batch) {
+			return errWipedAgain
+		}
+		for j, v := range values {
+			if _, err := s.sealer.Open(batch[j], v); err == nil {
+				delete(missing, batch[j])
+				out.Already++
+			}
+		}
 	}
 	return nil
 }
@@ -188,7 +228,7 @@ func (s *Set) copySource(ctx context.Context, i int, src *source, missing map[re
 				return err
 			}
 			if st.Incarnation != target {
-				return errors.New("the node was wiped again in the middle")
+				return errWipedAgain
 			}
 			delete(missing, batch[j])
 			out.Records++

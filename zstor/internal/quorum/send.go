@@ -2,7 +2,9 @@ package quorum
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"qsfs/zstor/internal/record"
 )
@@ -22,6 +24,7 @@ type sendOp struct {
 	acked   []bool
 	ended   []bool // the node gave its answer
 	reasons []error
+	doom    *time.Timer // runs once it cannot succeed any more
 	over    bool
 	err     error
 }
@@ -96,6 +99,9 @@ func (s *Set) endLocked(op *sendOp, err error) {
 		return
 	}
 	op.over, op.err = true, err
+	if op.doom != nil {
+		op.doom.Stop()
+	}
 	delete(s.ops, op)
 	close(op.done)
 	if err != nil {
@@ -134,6 +140,9 @@ func (s *Set) putThenState(ctx context.Context, n Node, op *sendOp) (State, erro
 
 // sentLocked takes the answer of node i.
 func (s *Set) sentLocked(op *sendOp, i, round int, err error) {
+	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
+		s.missed[i]++ // a rebuild brings it what it lacks
+	}
 	if op.over {
 		s.allSent(op, i)
 		return
@@ -154,15 +163,32 @@ func (s *Set) sentLocked(op *sendOp, i, round int, err error) {
 	case acked >= want:
 		s.endLocked(op, nil)
 		s.allSent(op, i)
-	case acked+open < want:
-		var bad []NodeReason
-		for j, err := range op.reasons {
-			if err != nil {
-				bad = append(bad, NodeReason{s.nodes[j].ID(), err})
-			}
-		}
-		s.endLocked(op, quorumError(op.what, acked, want, bad))
+	case acked+open >= want:
+	case open == 0:
+		s.failLocked(op, want)
+	case op.doom == nil: // it cannot succeed; wait a little for the others, so that the error tells all
+		op.doom = time.AfterFunc(s.o.Patience, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.failLocked(op, want)
+		})
 	}
+}
+
+// failLocked ends an op that cannot reach want any more, unless a rebuild has given it new hope.
+func (s *Set) failLocked(op *sendOp, want int) {
+	op.doom = nil
+	acked, open := count(op.acked), len(op.ended)-count(op.ended)
+	if op.over || acked+open >= want {
+		return
+	}
+	var bad []NodeReason
+	for j, err := range op.reasons {
+		if err != nil {
+			bad = append(bad, NodeReason{s.nodes[j].ID(), err})
+		}
+	}
+	s.endLocked(op, quorumError(op.what, acked, want, bad))
 }
 
 // allSent frees the op's context once the last straggler has ended.

@@ -71,6 +71,7 @@ type Set struct {
 	owner      record.Owner // zero: not an owner
 	ownerValue []byte
 	rounds     []int // bumped when a node's rebuild starts or ends
+	missed     []int // records that a node did not take since its last rebuild
 	ops        map[*sendOp]struct{}
 	closed     bool
 }
@@ -104,8 +105,8 @@ func Open(o Options) (*Set, error) {
 	s := &Set{
 		o: o, nodes: o.Nodes, w: o.Write, r: o.Read, sealer: o.Sealer, log: o.Log, without: o.without,
 		maintain: newGate(), noteMu: newGate(),
-		rounds: make([]int, m),
-		ops:    make(map[*sendOp]struct{}),
+		rounds: make([]int, m), missed: make([]int, m),
+		ops: make(map[*sendOp]struct{}),
 	}
 	for range m {
 		s.sems = append(s.sems, make(chan struct{}, o.MaxCalls))

@@ -37,23 +37,25 @@ var ruleNames = [ruleCount]string{
 // not any more, the test searches.
 var ruleSeeds = [ruleCount]uint64{
 	ruleReadQuorum:         146,
-	ruleCompleteMark:       740,
+	ruleCompleteMark:       198,
 	ruleMarkIncarnation:    2628,
 	ruleMarkNotByClaim:     24,
 	ruleMarkLast:           171,
-	ruleRebuildByOwner:     2921,
+	ruleRebuildByOwner:     4343,
 	ruleRebuildReadsQuorum: 198,
 	ruleRebuildForgets:     1620,
 	ruleWriteBack:          565,
 	ruleBadAnswer:          99,
 	ruleTombstoneStays:     3667,
-	ruleRepublish:          117,
-	ruleFencedReadsAnew:    393,
-	ruleTakeOverRereads:    277,
+	ruleClaimFirst:         22,
+	ruleRepublish:          144,
+	ruleFencedReadsAnew:    1593,
+	ruleTakeOverCompares:   35,
+	ruleTakeOverRereads:    518,
 	ruleOnlyRises:          35,
 	ruleClaimQuorum:        1748,
 	ruleReadShowsOwn:       1704,
-	ruleStateAfterPut:      1395,
+	ruleStateAfterPut:      636,
 }
 
 // TestEachRuleIsNeeded leaves out one rule at a time: the same simulation must find the loss.

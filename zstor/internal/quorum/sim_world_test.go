@@ -185,7 +185,7 @@ func (w *simWorld) enqueue(m *simMessage) bool {
 // depend on which goroutine ran first.
 func (w *simWorld) settle() {
 	synctest.Wait()
-	time.Sleep(1) // no two steps share an instant, or their timers would end in any order
+	time.Sleep(time.Nanosecond) // no two steps share an instant, or their timers would end in any order
 	synctest.Wait()
 	slices.SortFunc(w.fresh, func(a, b *simMessage) int {
 		return cmp.Or(cmp.Compare(a.from.id, b.from.id), cmp.Compare(a.node, b.node), strings.Compare(a.what, b.what))

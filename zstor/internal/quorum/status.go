@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"context"
+	"slices"
 
 	"qsfs/zstor/internal/record"
 )
@@ -12,6 +13,7 @@ type NodeStatus struct {
 	Counts    bool
 	Complete  bool         // it shows the mark of its present incarnation
 	Shows     record.Owner // zero when it shows none
+	Missed    int          // records that it did not take, in this run, while it was away or slow
 	Err       error        // why it does not count; nil when it does
 }
 
@@ -26,11 +28,12 @@ type Status struct {
 	FencedBy    *record.Owner // the highest other owner that a node shows, if it is above ours
 }
 
-// NeedsRebuild lists the nodes that are up but do not count until they are rebuilt.
+// NeedsRebuild lists the nodes that are up but do not count until they are rebuilt, and those that count but missed
+// records: without them these lie on fewer nodes than they could.
 func (st *Status) NeedsRebuild() []int {
 	var out []int
 	for i, n := range st.Nodes {
-		if n.Err == errIncomplete || n.Err == errBadEpochKey {
+		if n.Err == errIncomplete || n.Err == errBadEpochKey || n.Counts && n.Missed > 0 {
 			out = append(out, i)
 		}
 	}
@@ -41,12 +44,15 @@ func (st *Status) NeedsRebuild() []int {
 func (s *Set) Status(ctx context.Context) Status {
 	mine, value := s.ownerValueOf()
 	out := Status{Nodes: make([]NodeStatus, len(s.nodes)), M: len(s.nodes), W: s.w, R: s.r}
+	s.mu.Lock()
+	missed := slices.Clone(s.missed)
+	s.mu.Unlock()
 	for i, n := range s.nodes {
 		out.Nodes[i] = NodeStatus{ID: n.ID(), Group: n.Group(), Err: context.DeadlineExceeded}
 	}
 	complete := 0
 	states, _ := gather(ctx, s, s.all(), len(s.nodes), 0, func(ctx context.Context, i int) (NodeStatus, error) {
-		n := NodeStatus{ID: s.nodes[i].ID(), Group: s.nodes[i].Group()}
+		n := NodeStatus{ID: s.nodes[i].ID(), Group: s.nodes[i].Group(), Missed: missed[i]}
 		var st State
 		n.Err = s.call(ctx, i, func(ctx context.Context, node Node) (err error) {
 			st, err = node.State(ctx)
