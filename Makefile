@@ -47,14 +47,9 @@ lint:
 bench: build test-tools
 	$(GO) run ./bench/memory -bin bin
 
-# Each fuzz target in turn; go test fuzzes one target of one package at a time.
+# Each fuzz target in turn.
 fuzz:
-	@set -e; grep -rEl '^func Fuzz[A-Za-z0-9_]*\(' --include='*_test.go' . | sort | while read -r file; do \
-	  sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file" | while read -r target; do \
-	    echo "== $$(dirname "$$file") $$target"; \
-	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
-	  done || exit 1; \
-	done
+	@GO="$(GO)" sh test/fuzz.sh $(FUZZTIME)
 
 fuzz-short:
 	$(MAKE) fuzz FUZZTIME=10s
