@@ -75,7 +75,8 @@ func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	srv := api.Serve(l, store, log)
 	log.Info("zstor is ready", "socket", c.Socket, "state", c.QSFS.State)
 	notify(log, sd.SdNotifyReady)
-	watchdog(ctx, log)
+	defer watchdog(log)() // systemd counts during the stop too
+	<-ctx.Done()
 
 	log.Info("stopping: the last round is finished first", "at most", stopWithin)
 	notify(log, sd.SdNotifyStopping)
@@ -128,24 +129,31 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
-// watchdog pats systemd's watchdog until ctx ends.
-func watchdog(ctx context.Context, log *slog.Logger) {
+// watchdog pats systemd's watchdog until the returned function is called.
+func watchdog(log *slog.Logger) (end func()) {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("cannot read the watchdog's interval", "error", err)
 	}
 	if err != nil || every <= 0 {
-		<-ctx.Done()
-		return
+		return func() {}
 	}
-	tick := time.NewTicker(every / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			notify(log, sd.SdNotifyWatchdog)
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				notify(log, sd.SdNotifyWatchdog)
+			}
 		}
+	}()
+	return func() {
+		close(over)
+		<-ended
 	}
 }
