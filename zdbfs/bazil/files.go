@@ -1,6 +1,7 @@
 package bazil
 
 import (
+	"context"
 	"sync"
 	"syscall"
 
@@ -109,13 +110,25 @@ func (s *server) fsync(r *fuse.FsyncRequest) {
 		err = s.fs.Fsync(background, ino, data)
 	}
 	if err == nil && s.opt.RemoteSync != nil {
-		err = s.opt.RemoteSync(ctx)
+		err = remoteErrno(ctx, s.opt.RemoteSync(ctx))
 	}
 	if err != nil {
 		s.fail(id, errno(err))
 		return
 	}
 	_ = s.send(id)
+}
+
+// remoteErrno is what fsync says when the nodes do not have everything: EIO, whatever number a socket
+// gave as the reason, or EINTR when the caller gave up.
+func remoteErrno(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return syscall.EINTR
+	}
+	return syscall.EIO
 }
 
 func (s *server) fallocate(r *fuse.FAllocateRequest) {

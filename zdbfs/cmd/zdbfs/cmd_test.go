@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,6 +51,24 @@ func initArgs(base string, more ...string) []string {
 	}, more...)
 }
 
+// A configuration that names a key is not given another one.
+func TestInitKeyIsNamed(t *testing.T) {
+	base := t.TempDir()
+	if r := run(t, initArgs(base)...); r.code != exit.OK {
+		t.Fatalf("code %d: %s", r.code, r.stderr)
+	}
+	if err := os.Rename(base+"/etc/key", base+"/moved"); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "init", "--config", base+"/etc/qsfs.toml")
+	if r.code != exit.Key || !strings.Contains(r.stderr, "recovery kit") {
+		t.Errorf("code %d: %s", r.code, r.stderr)
+	}
+	if _, err := os.Stat(base + "/etc/key"); !os.IsNotExist(err) {
+		t.Errorf("a second key was made: %v", err)
+	}
+}
+
 func TestInit(t *testing.T) {
 	base := t.TempDir()
 	pw := filepath.Join(base, "pw")
@@ -70,8 +89,8 @@ func TestInit(t *testing.T) {
 	if cfg.Nodes()[0].Password.Reveal() != "hush" || len(cfg.Warnings) != 0 {
 		t.Errorf("password or mode is wrong, warnings %q", cfg.Warnings)
 	}
-	if _, _, err := cfg.CheckKey(); err != nil {
-		t.Error(err)
+	if _, check, err := cfg.CheckKey(); err != nil || cfg.QSFS.KeyCheck == "" || check != cfg.QSFS.KeyCheck {
+		t.Errorf("key check %q, configured %q: %v", check, cfg.QSFS.KeyCheck, err)
 	}
 	key, err := os.ReadFile(base + "/etc/key")
 	if err != nil {
@@ -109,9 +128,18 @@ func TestInitForAConfigurationThatIsThere(t *testing.T) {
 	if err := os.Remove(base + "/etc/key"); err != nil {
 		t.Fatal(err)
 	}
+	// Written by hand: it names no key.
+	path := base + "/etc/qsfs.toml"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, regexp.MustCompile("(?m)^key_check.*\n").ReplaceAll(text, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	kit := base + "/kit"
-	r := run(t, "init", "--config", base+"/etc/qsfs.toml", "--kit", kit)
-	if r.code != exit.OK || r.stdout != "" {
+	r := run(t, "init", "--config", path, "--kit", kit)
+	if r.code != exit.OK || r.stdout != "" || !strings.Contains(r.stderr, "key_check = ") {
 		t.Fatalf("code %d, %q, %s", r.code, r.stdout, r.stderr)
 	}
 	key, err := os.ReadFile(base + "/etc/key")

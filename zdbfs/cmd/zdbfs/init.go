@@ -83,14 +83,24 @@ func runInit(g *global, p plan, kit string) error {
 	if err := os.MkdirAll(filepath.Dir(cfg.QSFS.KeyFile), 0o700); err != nil {
 		return exit.Errorf(exit.Key, "make the directory of the key: %w", err)
 	}
+	if want := cfg.QSFS.KeyCheck; want != "" {
+		return exit.Errorf(exit.Key, "%s names a key already (key_check = %q): put that key back, from the recovery kit, or remove the line to begin with a new one", g.config, want)
+	}
 	check, err := config.GenerateKey(cfg.QSFS.KeyFile)
 	if err != nil {
 		return exit.Errorf(exit.Key, "make the key: %w", err)
 	}
 	if len(p.groups) > 0 {
+		// From now on any other key file is known to be wrong when the configuration is loaded.
+		p.check = check
+		if text, err = p.text(); err != nil {
+			return err
+		}
 		if err := writeNew(g.config, text); err != nil {
 			return exit.Errorf(exit.Usage, "write the configuration: %w", err)
 		}
+	} else {
+		fmt.Fprintf(os.Stderr, "%s is yours and not changed; add under [qsfs], so that a wrong key is known at once: key_check = %q\n", g.config, check)
 	}
 	fmt.Fprintf(os.Stderr, "key %s written (check value %s), configuration %s\n", cfg.QSFS.KeyFile, check, g.config)
 	return printKit(cfg, text, kit)

@@ -18,6 +18,7 @@ type plan struct {
 	fallback                        string
 	dataNS, metaNS, password        string
 	state, mount, key, socket       string
+	check                           string // value of the key, once it is made
 }
 
 // text gives the configuration file. Whether the policy can be honoured is found when it is parsed.
@@ -66,6 +67,9 @@ socket = %q
 		}
 	}
 	fmt.Fprintf(&b, "\n[qsfs]\nstate = %q\nmount = %q\nkey_file = %q\n", p.state, p.mount, p.key)
+	if p.check != "" {
+		fmt.Fprintf(&b, "key_check = %q\n", p.check)
+	}
 	if p.fallback != "" {
 		var k, n int
 		if c, err := fmt.Sscanf(p.fallback, "%d-of-%d", &k, &n); err != nil || c != 2 {

@@ -96,7 +96,7 @@ func printStatus(w io.Writer, st *control.Status) {
 		p("at risk", "unknown")
 	}
 	if m := st.Mount; m.Running {
-		line := fmt.Sprintf("%s, up %s", m.Dir, control.Ago(time.Since(m.Started)))
+		line := fmt.Sprintf("%s (%s), up %s", m.Dir, m.Transport, control.Ago(time.Since(m.Started)))
 		if m.ReadOnly {
 			line += ", READ-ONLY"
 		}

@@ -48,15 +48,17 @@ type AtRisk struct {
 // Mount is the daemon's own state.
 type Mount struct {
 	// Running is false in a status that was made without the daemon.
-	Running  bool           `json:"running"`
-	Dir      string         `json:"dir,omitempty"`
-	State    string         `json:"state"`
-	PID      int            `json:"pid,omitempty"`
-	Started  time.Time      `json:"started,omitzero"`
-	Epoch    uint64         `json:"epoch,omitempty"`
-	Session  string         `json:"session,omitempty"`
-	Verdict  client.Verdict `json:"verdict,omitempty"`
-	ReadOnly bool           `json:"read_only,omitempty"`
+	Running bool   `json:"running"`
+	Dir     string `json:"dir,omitempty"`
+	// Transport is the library that carries it to the kernel.
+	Transport string         `json:"transport,omitempty"`
+	State     string         `json:"state"`
+	PID       int            `json:"pid,omitempty"`
+	Started   time.Time      `json:"started,omitzero"`
+	Epoch     uint64         `json:"epoch,omitempty"`
+	Session   string         `json:"session,omitempty"`
+	Verdict   client.Verdict `json:"verdict,omitempty"`
+	ReadOnly  bool           `json:"read_only,omitempty"`
 	// Reason says why it is read-only or not verified.
 	Reason  string       `json:"reason,omitempty"`
 	Meta    *client.Head `json:"meta,omitempty"`

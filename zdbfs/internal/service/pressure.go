@@ -27,6 +27,7 @@ const (
 type pressure struct {
 	budget      atomic.Int64 // bytes that may be here undispersed
 	undispersed atomic.Int64 // bytes that are, with what was admitted since they were counted
+	overdrawn   atomic.Int64 // bytes of cached writes that were admitted without room, since there was some
 	overdue     atomic.Int64 // how long beyond max_unshipped_age the oldest change waits, in ns
 	maxAge      time.Duration
 	throttled   atomic.Int64 // unix ns of the last delay
@@ -36,6 +37,9 @@ type pressure struct {
 func (p *pressure) update(budget, undispersed int64, age time.Duration) {
 	p.budget.Store(budget)
 	p.undispersed.Store(undispersed)
+	if undispersed < budget {
+		p.overdrawn.Store(0)
+	}
 	p.overdue.Store(int64(max(age-p.maxAge, 0)))
 }
 
@@ -71,13 +75,16 @@ func (p *pressure) delay() time.Duration {
 
 // admit is zdbfs.Options.Admit.
 func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.WriteFlags) error {
-	room := p.budget.Load() - p.undispersed.Load()
-	if fl.Cache {
-		// write(2) has succeeded long ago: there is a reserve for it.
-		room += kernelSlack
-	}
-	if int64(n) > room {
-		return syscall.ENOSPC
+	if int64(n) > p.budget.Load()-p.undispersed.Load() {
+		if !fl.Cache {
+			return syscall.ENOSPC
+		}
+		// write(2) has succeeded long ago: there is a reserve for it. It is counted from where the room
+		// ended, for the budget may have shrunk far below what is here, when others fill the disk.
+		if p.overdrawn.Add(int64(n)) > kernelSlack {
+			p.overdrawn.Add(-int64(n))
+			return syscall.ENOSPC
+		}
 	}
 	p.undispersed.Add(int64(n))
 	d := p.delay()

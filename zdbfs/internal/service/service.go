@@ -58,8 +58,10 @@ type Service struct {
 	link     *link
 	evictor  *evictor
 	mount    *bazil.Mount
-	control  *control.Server
-	started  time.Time
+	// transport carries the filesystem to the kernel.
+	transport string
+	control   *control.Server
+	started   time.Time
 
 	readOnly atomic.Pointer[string]
 	stopOnce sync.Once
@@ -106,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s.startLoops()
 	s.opt.Notify("READY=1\nSTATUS=mounted at " + s.mount.Dir())
-	s.log.Info("mounted", "dir", s.mount.Dir(), "state", s.state.dir, "epoch", s.state.owner.Epoch, "verdict", s.link.state().verdict)
+	s.log.Info("mounted", "dir", s.mount.Dir(), "transport", s.transport, "state", s.state.dir, "epoch", s.state.owner.Epoch, "verdict", s.link.state().verdict)
 	select {
 	case <-ctx.Done():
 	case <-s.stopping:
@@ -126,6 +128,9 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	socket := filepath.Join(s.cfg.SocketDir(), control.SocketName)
 	if err := control.Free(socket); err != nil {
+		return err
+	}
+	if s.transport, err = transport(s.cfg.QSFS.Transport); err != nil {
 		return err
 	}
 	dir, err := bazil.PrepareMountPoint(s.cfg.QSFS.Mount)
@@ -156,6 +161,15 @@ func (s *Service) open(ctx context.Context) error {
 	}
 	s.control, err = control.Listen(socket, s, s.log)
 	return err
+}
+
+// transport chooses how the filesystem is carried to the kernel. One is built in.
+func transport(configured string) (string, error) {
+	switch configured {
+	case config.TransportAuto, config.TransportBazil:
+		return config.TransportBazil, nil
+	}
+	return "", exit.Errorf(exit.Usage, "qsfs.transport %q is not built into this program; use %q or %q", configured, config.TransportAuto, config.TransportBazil)
 }
 
 // own makes sure that this machine owns the filesystem, as far as it is known here.

@@ -18,7 +18,7 @@ func (s *Service) Status(ctx context.Context) *control.Status {
 	ls := s.link.state()
 	out := &control.Status{Time: time.Now(), Cache: s.evictor.status()}
 	out.Mount = control.Mount{
-		Running: true, Dir: s.mount.Dir(), State: s.state.dir, PID: os.Getpid(), Started: s.started,
+		Running: true, Dir: s.mount.Dir(), Transport: s.transport, State: s.state.dir, PID: os.Getpid(), Started: s.started,
 		Epoch: s.state.owner.Epoch, Session: fmt.Sprintf("%016x", s.eng.db.Session()),
 		Verdict: ls.verdict, ReadOnly: ls.stopped, Meta: &meta, Data: &data, CutMeta: &ls.cutMeta, CutData: &ls.cutData,
 	}
