@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 
 PROGRAMS := zdb zstor zdbfs
 
-.PHONY: all build run demo test test-long test-tools lint bench fuzz fuzz-short install clean
+.PHONY: all build run demo test test-long test-tools lint bench fuzz fuzz-short fuzz-cover install clean
 
 all: build
 
@@ -53,6 +53,21 @@ fuzz:
 
 fuzz-short:
 	$(MAKE) fuzz FUZZTIME=10s
+
+# What the seeds alone cover of each decoder. Left out are the functions that only open a file or make a decoder.
+DECODER_PACKAGES := zdb/internal/batch zdb/segfile zdb/resp zdbfs/internal/meta zstor/config \
+  zstor/internal/codec zstor/internal/receipt zstor/internal/record
+
+fuzz-cover:
+	@set -e; out=$$(mktemp); trap 'rm -f "$$out"' EXIT; for p in $(DECODER_PACKAGES); do \
+	  $(GO) test -count=1 -run '^Fuzz' -coverprofile="$$out" "./$$p" >/dev/null || { echo "$$p: the seeds fail: go test -run ^Fuzz ./$$p" >&2; exit 1; }; \
+	  $(GO) tool cover -func="$$out" | awk ' \
+	    { at = $$1; sub(/:[0-9]+:$$/, "", at); sub(/^[^\/]*\//, "", at) } \
+	    at ~ /(footer.go|receipt.go|codec.go|load.go)$$/ && $$2 ~ /^(ReadFooter|Read|Open|readFault)$$/ { next } \
+	    $$2 ~ /^([Pp]arse|[Dd]ecode|[Oo]pen|Read|read|Next$$|Find$$|valid$$|split$$|value$$|line$$|length$$|bulk$$|array$$|bind)/ { \
+	      printf "%-40s %-20s %6s%s\n", at, $$2, $$3, ($$3+0 > 80 ? "" : "  too little"); low += ($$3+0 <= 80) } \
+	    END { exit low > 0 }' || bad=1; \
+	done; test -z "$$bad"
 
 install: build
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/share/doc/qsfs/examples"

@@ -118,6 +118,9 @@ func FuzzDecoder(f *testing.F) {
 			if err != nil || !bytes.Equal(AppendValue(nil, again), wire) {
 				t.Fatalf("%q came back as %q, %v", wire, AppendValue(nil, again), err)
 			}
+			if again, err := NewDecoder(bytes.NewReader(wire), ReplyLimits{}).Read(); err != nil || !bytes.Equal(AppendValue(nil, again), wire) {
+				t.Fatalf("%q is read otherwise under the default limits: %q, %v", wire, AppendValue(nil, again), err)
+			}
 		}
 	})
 }

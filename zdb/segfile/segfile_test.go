@@ -166,6 +166,93 @@ func TestIndexFlips(t *testing.T) {
 	}
 }
 
+// refusedIndexes are index segments with one fault each, and right checksums around it.
+func refusedIndexes() [][]byte {
+	build := func(records []byte, change func(f *Footer)) []byte {
+		foot := Footer{Namespace: "n", ID: 3, Incarnation: inc, DataLength: 300, PieceSums: make([][32]byte, 1), RecordBytes: int64(len(records))}
+		if change != nil {
+			change(&foot)
+		}
+		return AppendFooter(append(AppendIndexHeader(nil, 3, inc), records...), foot)
+	}
+	one := func(f *Footer) { f.Records = 1 }
+	rec := AppendRecord(nil, Record{Key: []byte("key"), Offset: 270, Length: 9})
+	flip := func(p []byte, at int) []byte {
+		bad := bytes.Clone(p)
+		bad[(at+len(bad))%len(bad)] ^= 0x80
+		return bad
+	}
+	good := build(rec, one)
+	tail := func(length uint32) []byte { // one that claims another length of the footer
+		bad := bytes.Clone(good)
+		binary.LittleEndian.PutUint32(bad[len(bad)-tailSize:], length)
+		binary.LittleEndian.PutUint32(bad[len(bad)-tailSize+4:], ^length)
+		return bad
+	}
+	all := [][]byte{
+		good, nil, good[:IndexHeaderSize], good[:len(good)-1], append(bytes.Clone(good), 0),
+		flip(good, 0), flip(good, 8), flip(good, 12), flip(good, 60), // header
+		flip(good, -1), flip(good, -tailSize), flip(good, -tailSize-1), flip(good, IndexHeaderSize+len(rec)), // tail and footer
+		tail(0), tail(footerFixed), tail(1 << 31), tail(maxFooter), tail(footerFixed + 5),
+		build(rec, nil), // the footer counts no record
+		build(nil, one),
+		build(rec, func(f *Footer) { f.ID = 4; f.Records = 1 }),
+		build(rec, func(f *Footer) { f.Incarnation[0]++; f.Records = 1 }),
+		build(rec, func(f *Footer) { f.RecordBytes++; f.Records = 1 }),
+		build(rec, func(f *Footer) { f.RecordBytes = -1; f.Records = 1 }),
+		build(rec, func(f *Footer) { f.DataLength = 0; f.Records = 1 }),
+		build(rec[:5], one), build(rec[:recordFixed], one), build(rec[:recordFixed+1], one),
+		build(AppendRecord(nil, Record{Key: []byte("key"), Offset: 299, Length: 2}), one),
+		build(AppendRecord(nil, Record{Key: []byte("key"), Offset: -1}), one),
+		build(AppendRecord(nil, Record{}), one),
+	}
+	for _, at := range []int{0, 1, 3, 4, 36, recordFixed} {
+		all = append(all, build(flip(rec, at), one))
+	}
+	return all
+}
+
+// FuzzRecord reads one record behind its checksum.
+func FuzzRecord(f *testing.F) {
+	rec := AppendRecord(nil, Record{Key: []byte("key"), Seq: 5, Time: -1, Delete: true, Offset: 270, Length: 9, Sum: 8})
+	for n := 0; n <= len(rec); n += recordFixed / 4 {
+		f.Add(rec[:n])
+	}
+	f.Add(rec)
+	f.Add(append(bytes.Clone(rec), rec...))
+	for _, at := range []int{0, 1, 2, 3, 36, recordFixed} {
+		bad := bytes.Clone(rec)
+		bad[at] ^= 0x80
+		f.Add(bad)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		p = bytes.Clone(p)
+		if len(p) > recordFixed {
+			n := min(len(p), recordFixed+int(binary.LittleEndian.Uint16(p[2:])))
+			binary.LittleEndian.PutUint32(p[36:], crc32.Update(crc32.Checksum(p[:36], Castagnoli), Castagnoli, p[recordFixed:n]))
+		}
+		r, need, err := parseRecord(p)
+		switch {
+		case err != nil && !errors.Is(err, ErrFormat):
+			t.Fatal(err)
+		case err == nil && need <= len(p) && len(AppendRecord(nil, r)) != need:
+			t.Fatalf("a record of %d bytes is written as %d", need, len(AppendRecord(nil, r)))
+		}
+	})
+}
+
+// FuzzName takes names as a directory could list them.
+func FuzzName(f *testing.F) {
+	for _, name := range []string{"d0", "i17", "r4294967294", "d", "", "d01", "x1", "d4294967295", "d+1", "d99999999999999999999"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if kind, id, ok := ParseName(name); ok && string(kind)+id.String() != name {
+			t.Fatalf("%q was read as %c%v", name, kind, id)
+		}
+	})
+}
+
 func FuzzIndexSegment(f *testing.F) {
 	p, _ := index(bytes.Repeat([]byte{1}, 300), 4)
 	f.Add(p)
@@ -174,6 +261,9 @@ func FuzzIndexSegment(f *testing.F) {
 	big := Footer{Namespace: "n", ID: 3, Incarnation: inc, DataLength: 200 * PieceSize, PieceSums: make([][32]byte, 200), Records: 0}
 	p = AppendFooter(AppendIndexHeader(nil, 3, inc), big) // a footer of more than one read
 	f.Add(p)
+	for _, p := range refusedIndexes() {
+		f.Add(p)
+	}
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if err := readAll(p); err != nil && !errors.Is(err, ErrFormat) {
 			t.Fatal(err)
@@ -184,7 +274,16 @@ func FuzzIndexSegment(f *testing.F) {
 // FuzzFooter goes behind the checksum of the footer.
 func FuzzFooter(f *testing.F) {
 	_, foot := index(bytes.Repeat([]byte{1}, 300), 4)
-	f.Add(AppendFooter(nil, foot)[:len(AppendFooter(nil, foot))-tailSize-4])
+	body := AppendFooter(nil, foot)
+	body = body[:len(body)-tailSize-4]
+	f.Add(body)
+	f.Add(append(bytes.Clone(body), 0))
+	f.Add(body[:len(body)-1])
+	for _, at := range []int{0, 8, 10, 47, 87, 95, 96, 100, 104} { // magic, version, and every length
+		bad := bytes.Clone(body)
+		bad[at] ^= 0x80
+		f.Add(bad)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if len(body) < footerFixed {
 			return
@@ -205,9 +304,23 @@ func FuzzFooter(f *testing.F) {
 }
 
 func FuzzHeader(f *testing.F) {
-	f.Add(AppendHeader(nil, Header{Namespace: "n", Created: time.Unix(0, 1)}))
+	good := AppendHeader(nil, Header{Namespace: "n", Created: time.Unix(0, 1)})
+	f.Add(good)
+	f.Add(good[:HeaderSize-1])
+	f.Add([]byte{})
+	f.Add(append(bytes.Clone(good), 1))
+	for _, at := range []int{0, 8, 10, 70, 79, 87} { // magic, version, size, name, lengths
+		bad := bytes.Clone(good)
+		bad[at] ^= 0x90
+		f.Add(bytes.Clone(bad)) // with a wrong checksum, too
+		binary.LittleEndian.PutUint32(bad[headerCRCAt:], crc32.Checksum(bad[:headerCRCAt], Castagnoli))
+		f.Add(bad)
+	}
 	f.Fuzz(func(t *testing.T, p []byte) {
 		h, err := ParseHeader(p)
+		if read, rerr := ReadHeader(bytes.NewReader(p)); (err == nil) != (rerr == nil) || read != h {
+			t.Fatalf("read as %+v, %v, parsed as %+v, %v", read, rerr, h, err)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -17,6 +18,20 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("groups = [1]\n[compression]\nalgorithm = \"snappy\"\n[qsfs]\nslice = \"auto\"\nmount = \"/a\"\ncache_size = 1\n[meta.config]\nencryption = {}\n"))
 	f.Add([]byte("zdbfs_mountpoint = \"/m\"\nmax_zdb_data_dir_size = 1\n[qsfs]\nmount = \"/a\"\ncache_size = 1\n"))
 	f.Add([]byte("[[a]\n"))
+	for _, bad := range []string{ // addresses and namespaces
+		"", "h", ":1", "h:0", "h:65536", "h:x", "unix:s", "unix:/s", "[::1]:9", "10.0.0.1:9901",
+	} {
+		f.Add([]byte(strings.ReplaceAll(six(), "127.0.0.1:9903", bad)))
+	}
+	f.Add([]byte(strings.ReplaceAll(six(), "127.0.0.1", "10.0.0.1"))) // one machine in three groups
+	f.Add([]byte(strings.ReplaceAll(six(), "9903", "9901")))
+	f.Add([]byte(strings.ReplaceAll(six(), "namespace = \"data\"", "namespace = \"a b\"")))
+	f.Add([]byte(strings.ReplaceAll(six(), "namespace = \"meta\"", "namespace = \"data\"")))
+	f.Add([]byte("socket = \"s\"\nroot = \"r\"\n" + six() + "[qsfs]\nstate = \"x\"\nmount = \"y\"\n"))
+	f.Add([]byte("socket = \"/" + strings.Repeat("s", 107) + "\"\n" + six() + "[qsfs]\nstate = \"/mnt/a/state\"\nmount = \"/mnt/a\"\n"))
+	f.Add([]byte(six() + "[qsfs]\nstate = \"/mnt\"\nmount = \"/mnt/a\"\nslice = \"65KiB\"\n"))
+	f.Add([]byte(six() + "[qsfs]\nslice = \"4MiB\"\nzstor_memory = \"8MiB\"\ncache_size = \"1MiB\"\nkey_check = \"zz\"\nkey_file = \"credential:/\"\n"))
+	f.Add([]byte(six() + "[qsfs]\nmax_unshipped_age = \"1s\"\nsync_interval = \"2s\"\npassphrase_file = \"p\"\nack_floor = 9\ncache_size = \"99999999TiB\"\n"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		c, err := Parse("f", doc)
 		if err != nil {

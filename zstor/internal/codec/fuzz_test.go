@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -38,6 +39,9 @@ func FuzzShard(f *testing.F) {
 				f.Add(true, uint8(i), uint32(stripe), bad)
 			}
 			f.Add(true, uint8(i), uint32(stripe), h[:])
+			tampered := append(h[:], s.payload...) // who holds the MAC key may forge a shard, and not the content
+			tampered[headerSize] ^= 1
+			f.Add(true, uint8(i), uint32(stripe), tampered)
 		}
 	}
 	f.Add(false, uint8(0), uint32(0), []byte{format1})
@@ -79,6 +83,13 @@ func FuzzShard(f *testing.F) {
 		all := append([]*Shard{s}, genuine...)
 		_, _ = e.DecodeStripe(stripe, all)
 		_, _ = e.RebuildShards(stripe, all, []int{0, 1, 2})
+		_, _ = e.RebuildShards(stripe, all, []int{p.N})
+		// As the last one it takes the place of the genuine shard of its index; without index 0 the code has to work.
+		last := append(slices.Clone(genuine), s)
+		_, _ = e.DecodeStripe(stripe, last)
+		last = slices.DeleteFunc(last, func(s *Shard) bool { return s.Index == 0 })
+		_, _ = e.DecodeStripe(stripe, last)
+		_, _ = e.RebuildShards(stripe, last, []int{0})
 	})
 }
 

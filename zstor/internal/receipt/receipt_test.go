@@ -1,7 +1,10 @@
 package receipt
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -77,6 +80,21 @@ func FuzzReceipt(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(magic))
+	f.Add(append(bytes.Clone(b), 0))
+	for n := 0; n < len(b); n += 8 {
+		f.Add(b[:n])
+	}
+	// Each field wrong, with a wrong checksum and with the right one; the last ones are of the manifest.
+	for _, at := range []int{0, 9, 10, 11, 12, 20, 23, front, front + 1, len(b) - 5} {
+		bad := bytes.Clone(b)
+		bad[at] ^= 0x80
+		f.Add(bytes.Clone(bad))
+		binary.BigEndian.PutUint32(bad[len(bad)-4:], crc32.Checksum(bad[:len(bad)-4], castagnoli))
+		f.Add(bad)
+	}
+	none := append([]byte(magic), make([]byte, front-len(magic))...)
+	none[9] = version
+	f.Add(binary.BigEndian.AppendUint32(none, crc32.Checksum(none, castagnoli)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Parse(b)
 		if err != nil {
