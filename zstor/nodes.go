@@ -102,7 +102,11 @@ func (s *Store) checkKey(ctx context.Context) error {
 			if err != nil || len(st.Epoch) == 0 {
 				return
 			}
-			if _, err := s.sealer.OpenOwner(st.Epoch); err != nil {
+			_, err = s.sealer.OpenOwner(st.Epoch)
+			if err != nil {
+				_, err = s.sealer.OpenMark(st.Mark) // a mark that opens: the key is right, the epoch key is damaged
+			}
+			if err != nil {
 				refused.Add(1)
 			} else {
 				opened.Add(1)

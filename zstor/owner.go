@@ -63,10 +63,8 @@ func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
 		return client.TakeoverReply{Verdict: client.Stale, Reason: err.Error()}, nil
 	case errors.Is(err, quorum.ErrNoNote):
 		return client.TakeoverReply{}, fmt.Errorf("%w: %s never owned this filesystem: recover into an empty state directory", client.ErrStale, s.state)
-	case errors.Is(err, quorum.ErrQuorum):
-		return client.TakeoverReply{}, fmt.Errorf("%w: %w", client.ErrUnavailable, err)
 	case err != nil:
-		return client.TakeoverReply{}, err
+		return client.TakeoverReply{}, recoverError(err)
 	}
 	crashpoint.Hit("zstor.claim.raised")
 	ledger := record.NewLedger()

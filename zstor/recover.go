@@ -104,7 +104,10 @@ func (s *Store) mayRecover() error {
 }
 
 func recoverError(err error) error {
+	var few *quorum.QuorumError
 	switch {
+	case errors.As(err, &few) && few.Damaged():
+		return fmt.Errorf("%w: %w", client.ErrDamaged, err)
 	case errors.Is(err, quorum.ErrQuorum):
 		return fmt.Errorf("%w: %w", client.ErrUnavailable, err)
 	case errors.Is(err, quorum.ErrFenced):

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"qsfs/zstor/client"
+	"qsfs/zstor/internal/backend/memnode"
 	"qsfs/zstor/internal/record"
 )
 
@@ -269,6 +270,38 @@ func TestDamagedRecordIsOneBadAnswer(t *testing.T) {
 	b.mustMount()
 	b.fs.write(nsMeta, 1)
 	b.mustShip()
+}
+
+// TestDamageIsNotAbsence: nodes that answer with damage are not called unreachable, and the other way round.
+func TestDamageIsNotAbsence(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(*memnode.Meta){
+		"owner":  func(m *memnode.Meta) { m.DamageThe(func(name string) bool { return name == string(record.EpochName) }) },
+		"record": func(m *memnode.Meta) { m.DamageThe(func(name string) bool { return len(name) == len(record.Name{}) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a := w.machine().start().format().mustMount()
+			a.fill()
+			a.mustShip()
+			a.kill()
+			for _, m := range w.metas {
+				damage(m)
+			}
+			b := w.machine().start()
+			if err := b.store.Recover(t.Context(), quiet); !errors.Is(err, client.ErrDamaged) || errors.Is(err, client.ErrUnavailable) {
+				t.Errorf("damaged: got %v", err)
+			}
+			for _, m := range w.metas {
+				m.SetDown(true)
+			}
+			c := w.machine().start()
+			if err := c.store.Recover(t.Context(), quiet); !errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrDamaged) {
+				t.Errorf("down: got %v", err)
+			}
+		})
+	}
 }
 
 // TestHiddenCutIsNoticed: metadata nodes that all went back to yesterday are contradicted by the data

@@ -67,6 +67,18 @@ func (e *QuorumError) Unwrap() []error {
 	return errs
 }
 
+// Damaged reports that damage is what is missing: enough nodes answered, but the answers of too many do not check.
+// Trying again cannot help.
+func (e *QuorumError) Damaged() bool {
+	n := 0
+	for _, r := range e.Reasons {
+		if errors.Is(r.Err, record.ErrDamaged) {
+			n++
+		}
+	}
+	return n > 0 && e.Have+n >= e.Want
+}
+
 // A FencedError says who took over.
 type FencedError struct {
 	Mine record.Owner
@@ -104,5 +116,5 @@ func (e *StaleError) Is(target error) bool { return target == ErrStale }
 var (
 	errIncomplete  = errors.New("not complete: wiped, new, or not rebuilt yet")
 	errNotRaised   = errors.New("shows an older epoch")
-	errBadEpochKey = errors.New("its epoch key is damaged")
+	errBadEpochKey = fmt.Errorf("its epoch key: %w", record.ErrDamaged)
 )

@@ -58,10 +58,16 @@ func (m *Meta) SetFault(f Fault) { m.mu.Lock(); m.fault = f; m.mu.Unlock() }
 func (m *Meta) Len() int { m.mu.Lock(); defer m.mu.Unlock(); return len(m.values) }
 
 // Damage flips a bit in every record that it holds.
-func (m *Meta) Damage() {
+func (m *Meta) Damage() { m.DamageThe(func(string) bool { return true }) }
+
+// DamageThe flips a bit in the values whose name is one of those.
+func (m *Meta) DamageThe(those func(name string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, v := range m.values {
+		if !those(k) {
+			continue
+		}
 		v = bytes.Clone(v)
 		v[len(v)/2] ^= 1
 		m.values[k] = v
