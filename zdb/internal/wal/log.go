@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/segfile"
 )
@@ -80,7 +81,7 @@ type Counters struct {
 
 // Log of one namespace.
 //
-// Lock order: appendMu, then mu. mu is never held over a file operation.
+// Lock order: appendMu, then fsyncMu, then mu. mu is never held over a file operation.
 type Log struct {
 	o     Options
 	count Counters
@@ -88,6 +89,10 @@ type Log struct {
 	appendMu sync.Mutex  // held by who writes to the active segment or rotates it
 	needs    segfile.Seq // of the last batch
 	next     segfile.Seq // sequence of the next entry
+
+	// fsyncMu is held over each fsync of the active segment, so that who finds a lost page says so
+	// before another fsync, which would not be told of it, is believed.
+	fsyncMu sync.Mutex
 
 	mu       sync.Mutex
 	segments map[segfile.ID]*segment
@@ -229,15 +234,27 @@ func (l *Log) Close() error {
 	l.appendMu.Lock()
 	defer l.appendMu.Unlock()
 	if err == nil {
-		err = l.markLocked(true)
-	}
-	if err == nil {
-		err = l.syncAll(context.Background())
+		err = l.stopCleanLocked()
 	}
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
 	return errors.Join(err, l.active.handle.Release())
+}
+
+// stopCleanLocked leaves the clean-stop marker. One that is not known to be on the disk is taken back:
+// the next open must not believe it. appendMu is held.
+func (l *Log) stopCleanLocked() error {
+	at := l.Head().Offset
+	err := l.markLocked(true)
+	if err == nil {
+		err = l.syncAll(context.Background())
+	}
+	if err != nil {
+		_, werr := l.active.handle.WriteAt(zeros[:batch.HeaderSize], at)
+		err = errors.Join(err, werr)
+	}
+	return err
 }
 
 func (l *Log) dataPath(id segfile.ID) string  { return filepath.Join(l.o.DataDir, id.DataName()) }

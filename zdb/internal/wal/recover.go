@@ -296,6 +296,10 @@ func (l *Log) reopen(t *tail) error {
 		return err
 	}
 	size, err := f.Size()
+	if err == nil {
+		// The marker may have been read from the page cache of a process that was killed before its fsync.
+		err = f.Sync()
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}

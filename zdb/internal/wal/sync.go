@@ -86,13 +86,18 @@ func (l *Log) syncRound(ctx context.Context, target Head, handle *Handle) error 
 		}
 	}
 	crashpoint.Hit("zdb.sync.before")
-	if err := handle.SyncData(); err != nil {
-		return l.Poison(fmt.Errorf("sync d%d: %w", target.Segment, err))
+	if err := l.fsync(handle); err != nil {
+		return err
 	}
 	crashpoint.Hit("zdb.sync.after")
 	l.count.Syncs.Add(1)
 	now := time.Now()
 	l.mu.Lock()
+	if err := l.poison; err != nil {
+		// Another fsync of this file failed meanwhile; a page that it lost counts as written for this one.
+		l.mu.Unlock()
+		return err
+	}
 	if l.durable.Before(target.Pos) {
 		l.durable = target
 	}
@@ -104,6 +109,16 @@ func (l *Log) syncRound(ctx context.Context, target Head, handle *Handle) error 
 	l.mu.Unlock()
 	l.signal(l.wake)
 	l.notify()
+	return nil
+}
+
+// fsync of the active segment. A failure poisons before anybody else's fsync begins.
+func (l *Log) fsync(handle *Handle) error {
+	l.fsyncMu.Lock()
+	defer l.fsyncMu.Unlock()
+	if err := handle.SyncData(); err != nil {
+		return l.Poison(fmt.Errorf("fsync: %w", err))
+	}
 	return nil
 }
 

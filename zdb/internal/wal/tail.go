@@ -131,7 +131,14 @@ func (l *Log) scanBatches(f vfs.File, t *tail, size int64, last bool) error {
 		t.clean = b.Flags&batch.CleanStop != 0
 	}
 	if t.cut {
-		t.bound, t.clean = min(t.bound, t.end), false
+		t.clean = false
+		if _, err := l.witnesses(f, t, size); err != nil {
+			return err
+		}
+		if t.end < t.bound {
+			// What is durable here was written after what it needs was durable there.
+			return l.damage(t, fmt.Errorf("%w: it needs more than %v, where the other log ends", batch.ErrBad, needsHead))
+		}
 		return nil
 	}
 	t.end = r.Offset()

@@ -110,8 +110,9 @@ func (z *zeroer) run(l *Log) error {
 	l.mu.Unlock()
 	wrote, err := z.stretch(l, handle, end, round)
 	if wrote {
-		// The new length becomes durable here and not in somebody's fsync.
-		err = errors.Join(err, handle.SyncData())
+		// The new length becomes durable here and not in somebody's fsync. It is an fsync like any other:
+		// the kernel may report a lost page of somebody's batch here, and to nobody else.
+		err = errors.Join(err, l.fsync(handle))
 	}
 	return errors.Join(err, handle.Release())
 }
