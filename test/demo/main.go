@@ -10,14 +10,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strings"
+	"time"
 
 	"qsfs/test/harness"
 )
 
 func main() {
 	bin := flag.String("bin", "bin", "directory with zdb, zstor and zdbfs")
-	tree := flag.String("tree", filepath.Join(runtime.GOROOT(), "src"), "tree to copy")
+	tree := flag.String("tree", "", "tree to copy; $(go env GOROOT)/src when empty")
 	report := flag.String("report", "demo-report.md", "file for the report")
 	flag.Parse()
 	os.Exit(harness.Main(func() int {
@@ -30,6 +31,9 @@ func main() {
 }
 
 func run(p *harness.Program, bin, tree, report string) {
+	if tree == "" {
+		tree = filepath.Join(strings.TrimSpace(harness.MustRun(p, time.Minute, "go", "env", "GOROOT")), "src")
+	}
 	programs, err := filepath.Abs(bin)
 	if err != nil {
 		p.Fatalf("%v", err)

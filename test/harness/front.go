@@ -268,7 +268,7 @@ func (f *Front) Seal(limit time.Duration) {
 // EvictAll asks the daemon to drop every sealed data segment and every fetched stripe, and fails when a segment is left.
 func (f *Front) EvictAll(limit time.Duration) {
 	f.t.Helper()
-	r := f.Command(limit, "zdbfs", "evict", "--all")
+	r := f.Command(limit, "zdbfs", "evict", "--all", "--wait", "5s")
 	DropCaches(f.t)
 	if left := f.SealedDataSegments(); len(left) > 0 || (r.Code != 0 && r.Code != exitUnsafe) {
 		f.t.Fatalf("evict --all: exit code %d; these sealed segments are still local: %v\n%s%s", r.Code, left, r.Stdout, r.Stderr)
