@@ -79,7 +79,21 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 	case !local:
 		return nil, vfs.ErrNotExist
 	}
-	return l.o.Handles.Acquire(l.dataPath(loc.Segment))
+	path := l.dataPath(loc.Segment)
+	handle, err := l.o.Handles.Acquire(path)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	local = s.local
+	l.mu.Unlock()
+	if !local {
+		// Evicted just now: this reader goes on, but nobody keeps the removed file open behind it.
+		if err := l.o.Handles.Forget(path); err != nil {
+			return nil, errors.Join(err, handle.Release())
+		}
+	}
+	return handle, nil
 }
 
 // readChecked reads blocks and their sums and copies the range out. bad ≥ 0 is
