@@ -13,8 +13,9 @@ type dirtyQueue struct {
 	bytes atomic.Int64  // written data in memory, also while it is being flushed
 	less  chan struct{} // poked when bytes went down
 
-	mu sync.Mutex
-	q  list.List // of *inode, each pinned
+	mu    sync.Mutex
+	q     list.List      // of *inode, each pinned
+	taken map[*inode]int // popped and not done, how often: what they had may not be committed yet
 }
 
 // add queues in, if it is not queued, with the present time.
@@ -42,7 +43,7 @@ func (d *dirtyQueue) addSince(in *inode, since time.Time) {
 	d.mu.Unlock()
 }
 
-// pop takes the oldest inode that became dirty before then; the caller unpins it.
+// pop takes the oldest inode that became dirty before then; the caller flushes it and calls done.
 func (d *dirtyQueue) pop(before time.Time) *inode {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,7 +57,38 @@ func (d *dirtyQueue) pop(before time.Time) *inode {
 	}
 	d.q.Remove(front)
 	in.queued = false
+	d.taken[in]++
 	return in
+}
+
+// done ends what pop began.
+func (d *dirtyQueue) done(in *inode) {
+	d.mu.Lock()
+	if d.taken[in]--; d.taken[in] == 0 {
+		delete(d.taken, in)
+	}
+	d.mu.Unlock()
+	d.table.unpin(in)
+}
+
+// all returns every inode that has something in memory only, also those that somebody has popped, and leaves them where
+// they are. The caller unpins each.
+func (d *dirtyQueue) all() []*inode {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]*inode, 0, len(d.taken)+d.q.Len())
+	for in := range d.taken {
+		out = append(out, in)
+	}
+	for at := d.q.Front(); at != nil; at = at.Next() {
+		if in := at.Value.(*inode); d.taken[in] == 0 {
+			out = append(out, in)
+		}
+	}
+	for _, in := range out {
+		d.table.again(in)
+	}
+	return out
 }
 
 func (d *dirtyQueue) size() int {

@@ -32,8 +32,6 @@ func (fs *FS) flush(ctx context.Context, in *inode, mode flushMode) error {
 }
 
 func (fs *FS) flushLocked(ctx context.Context, in *inode, mode flushMode) error {
-	fs.flushes.RLock()
-	defer fs.flushes.RUnlock()
 	ctx = context.WithoutCancel(ctx)
 	started := time.Now()
 	in.mu.Lock()

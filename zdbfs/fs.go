@@ -27,7 +27,6 @@ type FS struct {
 	collector  collector
 	lodgers    lodgers
 	earlies    chan *inode
-	flushes    sync.RWMutex // for reading by each flush
 
 	renameMu  sync.Mutex // see inode for the order of locks
 	sharedMu  sync.Mutex // reference counts of shared blobs
@@ -82,7 +81,7 @@ func open(ctx context.Context, o Options, metaSpace, dataSpace space) (*FS, erro
 		earlies:   make(chan *inode, 64),
 		needs:     metaSpace.Head().Needs,
 	}
-	fs.dirty = &dirtyQueue{table: fs.table, less: make(chan struct{}, 1)}
+	fs.dirty = &dirtyQueue{table: fs.table, less: make(chan struct{}, 1), taken: make(map[*inode]int)}
 	fs.complaints.last = make(map[string]time.Time)
 	if err := fs.loadSuper(ctx); err != nil {
 		return nil, fmt.Errorf("open filesystem: %w", err)

@@ -53,18 +53,30 @@ func (fs *FS) Flush(ctx context.Context, ino Ino, h Handle) error { return nil }
 
 // Sync makes everything written so far stable.
 func (fs *FS) Sync(ctx context.Context) error {
-	if _, err := fs.flushOlder(ctx, far); err != nil {
+	if err := fs.flushAll(ctx); err != nil {
 		return fs.errno(err)
 	}
-	// What others had taken from the queue before is committed when no flush runs.
-	fs.flushes.Lock()
-	h := fs.meta.Head()
-	fs.flushes.Unlock()
-	return fs.errno(fs.syncTo(context.WithoutCancel(ctx), h))
+	return fs.errno(fs.syncHead(context.WithoutCancel(ctx)))
 }
 
 // Syncfs is Sync, for the request of that name.
 func (fs *FS) Syncfs(ctx context.Context) error { return fs.Sync(ctx) }
+
+// flushAll commits every dirty inode. One that another flusher has taken from the queue may still be uncommitted, because
+// that one waits for its lock, or has failed: so it takes nothing from the queue, and waits for the locks itself. All are
+// tried; errors are joined.
+func (fs *FS) flushAll(ctx context.Context) error {
+	var errs []error
+	for _, in := range fs.dirty.all() {
+		if ctx.Err() == nil {
+			if err := fs.flush(ctx, in, flushBlobs); err != nil && len(errs) < 8 {
+				errs = append(errs, err)
+			}
+		}
+		fs.table.unpin(in)
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
 
 // flushOlder commits every inode dirty since before then, and says how many. All are tried; errors are joined.
 func (fs *FS) flushOlder(ctx context.Context, before time.Time) (int, error) {
@@ -80,7 +92,7 @@ func (fs *FS) flushOlder(ctx context.Context, before time.Time) (int, error) {
 		} else if len(errs) < 8 {
 			errs = append(errs, err)
 		}
-		fs.table.unpin(in)
+		fs.dirty.done(in)
 	}
 	return done, errors.Join(append(errs, ctx.Err())...)
 }

@@ -63,3 +63,42 @@ func TestSafeSave(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 }
+
+// Sync makes stable also what other flushers have taken from the queue and not begun to commit.
+func TestSyncTaken(t *testing.T) {
+	f := newTestFS(t)
+	a, b := f.file(RootIno, "a", ""), f.file(RootIno, "b", "")
+	f.want(f.Sync(ctx), nil)
+	for f.dirty.size() > 0 { // clean ones
+		f.dirty.done(f.dirty.pop(far))
+	}
+	take := func() *inode {
+		in := f.dirty.pop(far)
+		if in == nil || in.ino != a || f.dirty.size() != 0 {
+			t.Fatal("the file was not taken: the test is void")
+		}
+		return in
+	}
+	sync := func(wantA, wantB string) {
+		t.Helper()
+		f.want(f.Sync(ctx), nil)
+		g := f.worst()
+		g.check()
+		if gotA, gotB := g.read(a), g.read(b); gotA != wantA || gotB != wantB {
+			t.Errorf("after a power cut the files hold %q and %q, want %q and %q", gotA, gotB, wantA, wantB)
+		}
+	}
+
+	f.write(a, 0, "1")
+	first := take()
+	sync("1", "")
+	f.write(a, 0, "2") // by a second flusher, while the first has not ended
+	second := take()
+	f.dirty.done(first)
+	f.write(b, 0, "b") // still in the queue
+	sync("2", "b")
+	f.dirty.done(second)
+	if n := len(f.dirty.taken); n != 0 {
+		t.Errorf("%d inodes are noted as taken for ever", n)
+	}
+}

@@ -117,7 +117,7 @@ func (fs *FS) makeRoom(ctx context.Context, in *inode, n int) error {
 			continue
 		}
 		err := fs.flush(ctx, oldest, flushBlobs)
-		fs.table.unpin(oldest)
+		fs.dirty.done(oldest)
 		if err != nil {
 			return err
 		}
