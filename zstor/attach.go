@@ -203,7 +203,7 @@ func (s *Store) loadCut(ctx context.Context) error {
 		return err
 	}
 	s.adoptCut(cut, ledger)
-	return s.findIncomplete(ctx)
+	return s.loadIncomplete(ctx)
 }
 
 func (s *Store) loadLedger(ctx context.Context, cut *record.Cut) (*record.Ledger, error) {

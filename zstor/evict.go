@@ -43,7 +43,7 @@ func (s *Store) Evict(ctx context.Context, r client.EvictRequest) (client.EvictR
 	if m.Generation != ref.Generation {
 		return no("segment %s is being encoded anew", segmentObject(k))
 	}
-	healthy, reason := s.healthyConfirmed(m)
+	healthy, reason := s.healthyConfirmed(ctx, m)
 	if full(m) && healthy == int(m.N) {
 		return client.EvictReply{OK: true}, nil
 	}
@@ -74,9 +74,16 @@ func (s *Store) refusesAll() error {
 }
 
 // healthyConfirmed counts the confirmed shards on nodes that answered just now, with the reason of
-// the first that does not count.
-func (s *Store) healthyConfirmed(m *record.Manifest) (int, string) {
+// the first that does not count. A node that does not even claim to have its shards any more was
+// wiped since it confirmed them.
+func (s *Store) healthyConfirmed(ctx context.Context, m *record.Manifest) (int, string) {
 	n, reason := 0, ""
+	stripes := make([]uint32, m.DataStripes+m.IndexStripes)
+	for i := range stripes {
+		stripes[i] = uint32(i)
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthyWithin)
+	defer cancel()
 	for _, h := range m.Nodes {
 		why := ""
 		p := s.peers[h.Node]
@@ -89,6 +96,13 @@ func (s *Store) healthyConfirmed(m *record.Manifest) (int, string) {
 			why = h.Node + " is not configured any more"
 		case !p.Up() || time.Since(p.Health().Answered) > healthyWithin:
 			why = h.Node + " does not answer"
+		}
+		if why == "" {
+			if absent, err := s.mover.Claimed(ctx, m, int(h.Index), stripes); err != nil {
+				why = h.Node + " does not answer"
+			} else if len(absent) > 0 {
+				why = fmt.Sprintf("%s has lost %d of its shards", h.Node, len(absent))
+			}
 		}
 		if why == "" {
 			n++

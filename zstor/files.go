@@ -103,7 +103,8 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 		return err
 	}
 	if err := s.putFileManifest(ctx, man); err != nil {
-		s.intents.release(gen)
+		// Some node may have the manifest all the same, and then it is the newest. The generation stays in use, so that
+		// nothing of it is deleted; the next start finds out which manifest counts.
 		return err
 	}
 	s.intents.settled(man.Generation)

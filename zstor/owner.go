@@ -64,6 +64,7 @@ func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
 	case errors.Is(err, quorum.ErrNoNote):
 		return client.TakeoverReply{}, fmt.Errorf("%w: %s never owned this filesystem: recover into an empty state directory", client.ErrStale, s.state)
 	case err != nil:
+		s.lostOwnership() // or nothing could be verified any more, until the next start
 		return client.TakeoverReply{}, recoverError(err)
 	}
 	crashpoint.Hit("zstor.claim.raised")
@@ -77,7 +78,7 @@ func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
 		return client.TakeoverReply{}, err
 	}
 	s.own(out.Cut, ledger)
-	if err := errors.Join(s.findIncomplete(ctx), s.saveCutNote()); err != nil {
+	if err := errors.Join(s.loadIncomplete(ctx), s.saveCutNote()); err != nil {
 		return client.TakeoverReply{}, err
 	}
 	s.mu.Lock()

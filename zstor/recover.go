@@ -73,7 +73,7 @@ func (s *Store) Recover(ctx context.Context, progress func(client.Progress)) err
 		return err
 	}
 	s.own(out.Cut, r.ledger)
-	return s.findIncomplete(ctx)
+	return s.loadIncomplete(ctx)
 }
 
 // mayRecover refuses a state directory that holds a filesystem.
@@ -347,9 +347,9 @@ func (r *recovery) write(ctx context.Context, path string, m *record.Manifest, f
 // copyStripes writes stripes one after the other from an offset on.
 func (r *recovery) copyStripes(ctx context.Context, f *os.File, m *record.Manifest, from, to uint32, at int64) error {
 	for stripe := from; stripe < to; stripe++ {
-		plain, release, err := r.s.readPatiently(ctx, m, stripe)
+		plain, release, err := r.readStripe(ctx, m, stripe)
 		if err != nil {
-			return wireError(err)
+			return err
 		}
 		length, s := m.DataLen, stripe
 		if stripe >= m.DataStripes {
@@ -369,6 +369,17 @@ func (r *recovery) copyStripes(ctx context.Context, f *os.File, m *record.Manife
 		r.bytes.Add(want)
 	}
 	return nil
+}
+
+// readStripe waits for nodes that come back, but not for ever: a recovery can be run again.
+func (r *recovery) readStripe(ctx context.Context, m *record.Manifest, stripe uint32) ([]byte, func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, r.s.cfg.QSFS.FetchTimeout)
+	defer cancel()
+	plain, release, err := r.s.readPatiently(ctx, m, stripe)
+	if err != nil {
+		return nil, nil, wireError(err)
+	}
+	return plain, release, nil
 }
 
 // tail restores the active segment as far as the cut knows it: whole stripes, then the pieces.

@@ -76,11 +76,25 @@ func (g *segment) shipTailOnce(ctx context.Context, head record.Head) error {
 
 // prepareTail decides whether the tail goes on or starts again in a new generation.
 func (g *segment) prepareTail(ctx context.Context, head record.Head) error {
-	if t := g.tail; t != nil && (t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset) {
-		g.restart()
-	}
-	if err := g.ensure(ctx, head.Incarnation, head.Offset); err != nil {
-		return err
+	t := g.tail
+	anew := t != nil && (t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset)
+	if g.obj != nil {
+		// The object stands on this generation and waits for its cut: only the tail starts again, on the stripes of
+		// the object, which holds the whole file.
+		if g.inc != head.Incarnation {
+			return fmt.Errorf("active segment %s: it was sealed and shipped as another incarnation", segmentObject(g.key))
+		}
+		if anew {
+			g.drop(t.Pieces)
+			g.tail = nil
+		}
+	} else {
+		if anew {
+			g.restart()
+		}
+		if err := g.ensure(ctx, head.Incarnation, head.Offset); err != nil {
+			return err
+		}
 	}
 	if g.tail == nil {
 		g.tail = &record.Tail{SegmentKey: g.key, Incarnation: head.Incarnation, Session: head.Session}

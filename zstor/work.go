@@ -365,3 +365,15 @@ func (s *Store) findIncomplete(ctx context.Context) error {
 	kick(s.kickWork)
 	return nil
 }
+
+// loadIncomplete is findIncomplete as the last step of loading a cut: if it fails, the cut does not count as loaded, and
+// the next comparison loads it again.
+func (s *Store) loadIncomplete(ctx context.Context) error {
+	err := s.findIncomplete(ctx)
+	if err != nil {
+		s.mu.Lock()
+		s.ledger = nil
+		s.mu.Unlock()
+	}
+	return err
+}
