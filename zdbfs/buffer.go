@@ -19,6 +19,16 @@ func (r *run) end() uint64  { return r.off + uint64(len(r.buf)-meta.BlobHeaderLe
 // full says whether a whole block is there: nothing can be added.
 func (r *run) full() bool { return len(r.buf)-meta.BlobHeaderLen == meta.MaxBlob }
 
+// add appends p. The room at most doubles, so that memory is bounded by what was written, and ends at a whole block.
+func (r *run) add(p []byte) {
+	if need := len(r.buf) + len(p); need > cap(r.buf) {
+		buf := make([]byte, len(r.buf), min(max(need, 2*cap(r.buf)), meta.BlobHeaderLen+meta.MaxBlob))
+		copy(buf, r.buf)
+		r.buf = buf
+	}
+	r.buf = append(r.buf, p...)
+}
+
 // runSet holds runs in order; they do not overlap, and two that touch lie in different blocks.
 type runSet struct {
 	runs  []run
@@ -52,11 +62,11 @@ func (s *runSet) writeBlock(off uint64, p []byte) {
 		r := &s.runs[i]
 		n := copy(r.data()[off-r.off:], p)
 		s.bytes += len(p) - n
-		r.buf = append(r.buf, p[n:]...)
+		r.add(p[n:])
 	} else {
 		size := meta.BlobHeaderLen + len(p)
-		if len(p) >= 64<<10 {
-			size = meta.BlobHeaderLen + meta.MaxBlob // a stream of them is likely
+		if i > 0 && s.runs[i-1].end() == off && s.runs[i-1].full() {
+			size = meta.BlobHeaderLen + meta.MaxBlob // a stream goes on
 		}
 		r := run{off: off, buf: make([]byte, meta.BlobHeaderLen, size)}
 		r.buf = append(r.buf, p...)
@@ -76,7 +86,7 @@ func (s *runSet) writeBlock(off uint64, p []byte) {
 		if next.end() > end && next.end() > r.end() {
 			tail := next.data()[r.end()-next.off:]
 			s.bytes += len(tail)
-			r.buf = append(r.buf, tail...)
+			r.add(tail)
 		}
 		s.bytes -= len(next.data())
 	}
