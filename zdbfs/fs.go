@@ -117,7 +117,7 @@ func (fs *FS) loadSuper(ctx context.Context) error {
 		return fmt.Errorf("read counters: %w", err)
 	}
 	c, err := meta.DecodeCounters(e.Value)
-	fs.numbers.next, fs.numbers.reserved = c, c
+	fs.numbers.start(c)
 	return err
 }
 
@@ -146,7 +146,7 @@ func (fs *FS) format(ctx context.Context) error {
 	t.set(meta.SuperKey(), fs.super.Append(nil))
 	t.set(meta.CountersKey(), c.Append(nil))
 	t.set(meta.InodeKey(uint64(RootIno)), root.Append(nil))
-	fs.numbers.next, fs.numbers.reserved = c, c
+	fs.numbers.start(c)
 	return t.commit()
 }
 

@@ -2,6 +2,7 @@ package zdbfs
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"qsfs/zdbfs/internal/meta"
 )
@@ -9,12 +10,20 @@ import (
 // numbers hands out inode and blob numbers. They are reserved in the log, in a batch of its own that comes before any
 // that uses them, so that a number is never handed out twice, whatever a crash cuts off.
 type numbers struct {
+	used atomic.Uint64 // next.Ino, for those who must not wait: mu is held over a commit
+
 	mu       sync.Mutex
 	next     meta.Counters
 	reserved meta.Counters
 }
 
 const reserveNumbers = 4096
+
+// start begins with c, before anybody asks.
+func (n *numbers) start(c meta.Counters) {
+	n.next, n.reserved = c, c
+	n.used.Store(c.Ino)
+}
 
 func (n *numbers) ino(fs *FS) (Ino, error) {
 	n.mu.Lock()
@@ -25,6 +34,7 @@ func (n *numbers) ino(fs *FS) (Ino, error) {
 		}
 	}
 	n.next.Ino++
+	n.used.Store(n.next.Ino)
 	return Ino(n.next.Ino - 1), nil
 }
 
