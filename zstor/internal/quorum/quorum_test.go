@@ -166,7 +166,11 @@ func TestFormatRefuses(t *testing.T) {
 	}
 	c.w.nodes[1].down = false
 	// Broken off half-way, then run again.
-	c.w.nodes[3].data[string(record.EpochName)], _ = c.w.sealer.SealOwner(record.Owner{Epoch: 1})
+	half, err := c.w.sealer.SealOwner(record.Owner{Epoch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.w.nodes[3].data[string(record.EpochName)] = half
 	a := c.format(&memNotes{})
 	if o, ok := a.Owner(); !ok || o.Epoch != 2 {
 		t.Errorf("owner %v, %v, want epoch 2", o, ok)
@@ -175,9 +179,11 @@ func TestFormatRefuses(t *testing.T) {
 		t.Errorf("formatted twice: %v", err)
 	}
 	put(t, a, "o", "1")
+	c.w.mu.Lock() // stragglers may still arrive
 	for _, n := range c.w.nodes {
 		delete(n.data, string(record.MarkName))
 	}
+	c.w.mu.Unlock()
 	if _, err := c.open(&memNotes{}).Format(t.Context()); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("formatted over records: %v", err)
 	}
@@ -275,7 +281,7 @@ func TestForgetKeepsTheTombstoneUntilAllHaveIt(t *testing.T) {
 		if gone, err := a.Forget(t.Context(), record.KindManifest, "p"); gone || err != nil {
 			t.Errorf("young: %v, %v", gone, err)
 		}
-		if n := len(c.w.nodes[0].names(record.AllPrefix())); n != 1 {
+		if n := len(c.names(0)); n != 1 {
 			t.Errorf("%d names left, want the tombstone alone", n)
 		}
 	})
@@ -339,12 +345,12 @@ func TestSlowNodeDoesNotHoldUpAWrite(t *testing.T) {
 			t.Errorf("the write took %v", d)
 		}
 		synctest.Wait()
-		if n := len(c.w.nodes[1].names(record.AllPrefix())); n != 0 {
+		if n := len(c.names(1)); n != 0 {
 			t.Fatalf("the slow node has %d records at once", n)
 		}
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		if n := len(c.w.nodes[1].names(record.AllPrefix())); n != 1 {
+		if n := len(c.names(1)); n != 1 {
 			t.Errorf("the slow node has %d records later, want 1", n)
 		}
 		// Slower than the timeout: it missed the record, and the status says so until it is rebuilt.
@@ -396,7 +402,7 @@ func TestWipedNodeDoesNotCountUntilRebuilt(t *testing.T) {
 		if err != nil || r.Records != 200 || r.Already != 1 || r.Sources != 5 {
 			t.Errorf("rebuilt %+v, %v", r, err)
 		}
-		if !reflect.DeepEqual(c.w.nodes[2].names(record.AllPrefix()), c.w.nodes[3].names(record.AllPrefix())) {
+		if !reflect.DeepEqual(c.names(2), c.names(3)) {
 			t.Error("the rebuilt node has other records")
 		}
 		if st := a.Status(t.Context()); st.Counting != 6 {
@@ -518,14 +524,14 @@ func TestResumeGoesOnAboveWhatWasUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 		notes.fail = errors.New("disk full")
-		before := len(c.w.nodes[0].names(record.AllPrefix()))
+		before := len(c.names(0))
 		if _, err := d.PublishCut(t.Context(), &record.Cut{}); !errors.Is(err, notes.fail) {
 			t.Errorf("published without a note: %v", err)
 		}
 		if _, err := d.Put(t.Context(), record.KindManifest, "o", nil); !errors.Is(err, notes.fail) {
 			t.Errorf("put without a reserved counter: %v", err)
 		}
-		if n := len(c.w.nodes[0].names(record.AllPrefix())); n != before {
+		if n := len(c.names(0)); n != before {
 			t.Errorf("%d records reached the node", n-before)
 		}
 		notes.fail = nil
@@ -623,4 +629,11 @@ func FuzzNote(f *testing.F) {
 			t.Fatal("an owner of epoch 0")
 		}
 	})
+}
+
+// names lists the records on a node.
+func (c *cluster) names(i int) [][]byte {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.w.nodes[i].names(record.AllPrefix())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"qsfs/zstor/internal/record"
@@ -43,7 +44,7 @@ type simProcess struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	dead     bool // its goroutines see it only while the scheduler waits, or under w.mu
-	ended    bool
+	ended    atomic.Bool
 	err      error
 	gate     chan struct{} // the work begins
 	rebuilds chan simRebuild
@@ -105,7 +106,8 @@ func (m *simMachine) start(mode simMode) *simProcess {
 		TombstoneGrace: 2 * simLifetime, rand: randReader{p.rng}, without: w.without,
 	})
 	if err != nil {
-		p.err, p.ended = err, true
+		p.err = err
+		p.ended.Store(true)
 		w.check.broken("open: %v", err)
 		return p
 	}
@@ -116,7 +118,7 @@ func (m *simMachine) start(mode simMode) *simProcess {
 		if err := set.Close(); err != nil && !errors.Is(err, errDead) {
 			p.err = errors.Join(p.err, err)
 		}
-		p.ended = true
+		p.ended.Store(true)
 		w.check.note("end m%d/p%d: %v", m.id, p.id, p.err)
 	}()
 	return p

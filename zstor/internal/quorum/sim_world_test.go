@@ -187,6 +187,8 @@ func (w *simWorld) settle() {
 	synctest.Wait()
 	time.Sleep(time.Nanosecond) // no two steps share an instant, or their timers would end in any order
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	slices.SortFunc(w.fresh, func(a, b *simMessage) int {
 		return cmp.Or(cmp.Compare(a.from.id, b.from.id), cmp.Compare(a.node, b.node), strings.Compare(a.what, b.what))
 	})
@@ -458,7 +460,7 @@ func (w *simWorld) pass(d time.Duration) {
 // idle reports whether no process has anything left to do.
 func (w *simWorld) idle() bool {
 	for _, m := range w.machines {
-		if m.proc != nil && !m.proc.dead && !m.proc.ended {
+		if m.proc != nil && !m.proc.dead && !m.proc.ended.Load() {
 			return false
 		}
 	}
@@ -483,7 +485,7 @@ func (w *simWorld) event() bool {
 		m.proc.kill()
 		return true
 	case 3, 4: // and is started again
-		if m.proc != nil && !m.proc.dead && !m.proc.ended {
+		if m.proc != nil && !m.proc.dead && !m.proc.ended.Load() {
 			return false
 		}
 		return m.restart()
@@ -545,7 +547,7 @@ func (w *simWorld) takenInPart() int {
 	newOwner, old := (*simMachine)(nil), false
 	for _, m := range w.machines {
 		switch {
-		case m.note == nil || m.proc == nil || m.proc.dead || m.proc.ended:
+		case m.note == nil || m.proc == nil || m.proc.dead || m.proc.ended.Load():
 		case m.note.Owner.Same(o):
 			newOwner = m
 		default:
@@ -677,12 +679,12 @@ func (w *simWorld) finish() {
 	p := m.start(modeLast)
 	for range 200 {
 		synctest.Wait()
-		if p.ended {
+		if p.ended.Load() {
 			break
 		}
 		time.Sleep(time.Second)
 	}
-	if p.err != nil || !p.ended {
+	if p.err != nil || !p.ended.Load() {
 		w.check.broken("the last recovery is stuck: %v", p.err)
 	}
 	p.kill()
