@@ -45,6 +45,10 @@ func TestDiskFilledByAnother(t *testing.T) {
 		if restarts > 1 {
 			t.Errorf("round %d: zdbfs ended %d times", round, restarts)
 		}
+		harness.Eventually(t, 30*time.Second, "writing to work with room again", func() (bool, string) {
+			err := trySynced(f.Path("probe"), []byte("room"))
+			return err == nil, errString(err)
+		})
 		// What the kernel holds of a write that was refused must go before the tree is compared.
 		f.Unmount()
 		f.Mount()

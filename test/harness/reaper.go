@@ -33,6 +33,11 @@ func Main(run func() int) int {
 		reap(os.Stdin)
 		return 0
 	}
+	// A root shell that came by su may lack what mkfs, losetup and mount live in.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		fmt.Fprintln(os.Stderr, "set PATH:", err)
+		return 1
+	}
 	stop, err := startReaper()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start the reaper:", err)
