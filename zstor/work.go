@@ -3,6 +3,7 @@ package zstor
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"qsfs/zdb/crashpoint"
@@ -240,7 +241,26 @@ func (s *Store) missingOf(ctx context.Context, o *object, m *record.Manifest, in
 	for i := range stripes {
 		stripes[i] = uint32(i)
 	}
-	return s.mover.Claimed(ctx, m, index, stripes)
+	missing, err := s.mover.Claimed(ctx, m, index, stripes)
+	if err != nil {
+		return nil, err
+	}
+	// What the node claims was offered to it by a process that is gone, and perhaps never acknowledged:
+	// only its bytes show that it is there.
+	for _, stripe := range stripes {
+		if slices.Contains(missing, stripe) {
+			continue
+		}
+		state, err := s.mover.Verify(ctx, m, index, stripe)
+		if err != nil {
+			return nil, err
+		}
+		if state != transfer.ShardGood {
+			s.log.Warn("a shard that its node claims to hold is not good", "object", m.Object, "stripe", stripe, "state", state.String())
+			missing = append(missing, stripe)
+		}
+	}
+	return missing, nil
 }
 
 // confirmIndex reads the shards of an unconfirmed index back, once it is time.
