@@ -43,36 +43,13 @@ func walk(t *testing.T, n *Namespace, o IterOptions, seek []byte) string {
 
 // TestIterBounds goes both ways over keys that are spread over index and two generations of the overlay.
 func TestIterBounds(t *testing.T) {
-	r := newRig(t)
-	n := r.open()
-	model := map[string]bool{}
-	rng := rand.New(rand.NewPCG(3, 4))
-	for round := range 3 {
-		b := NewBatch()
-		for range 60 {
-			k := strings.Repeat(string(rune('a'+rng.IntN(5))), 1+rng.IntN(3)) + string(rune(rng.IntN(4)*0x55))
-			if rng.IntN(3) == 0 {
-				b.Delete([]byte(k))
-				delete(model, k)
-			} else {
-				b.Set([]byte(k), []byte("v"+k))
-				model[k] = true
-			}
+	n, model := spread(t)
+	// The applier works in the background: sometimes it has emptied a generation already.
+	for try := 0; len(n.view.Load().tables) != 2; try++ {
+		if try == 50 {
+			t.Fatal("the overlay never has two generations")
 		}
-		if _, err := n.Commit(t.Context(), b); err != nil {
-			t.Fatal(err)
-		}
-		switch round {
-		case 0:
-			if err := n.apply(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		case 1:
-			n.freeze()
-		}
-	}
-	if len(n.view.Load().tables) != 2 {
-		t.Fatal("the overlay has not two generations")
+		n, model = spread(t)
 	}
 	var keys []string
 	for k := range model {
@@ -201,4 +178,37 @@ func TestSnapshots(t *testing.T) {
 	if s := n.Stats(); s.Commits < 100 {
 		t.Errorf("only %d commits", s.Commits)
 	}
+}
+
+// spread makes a namespace whose keys are in the index and in two generations of the overlay, and says which live.
+func spread(t *testing.T) (*Namespace, map[string]bool) {
+	t.Helper()
+	n := newRig(t).open()
+	model := map[string]bool{}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for round := range 3 {
+		b := NewBatch()
+		for range 60 {
+			k := strings.Repeat(string(rune('a'+rng.IntN(5))), 1+rng.IntN(3)) + string(rune(rng.IntN(4)*0x55))
+			if rng.IntN(3) == 0 {
+				b.Delete([]byte(k))
+				delete(model, k)
+			} else {
+				b.Set([]byte(k), []byte("v"+k))
+				model[k] = true
+			}
+		}
+		if _, err := n.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		switch round {
+		case 0:
+			if err := n.apply(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		case 1:
+			n.freeze()
+		}
+	}
+	return n, model
 }
