@@ -57,8 +57,13 @@ func (d *Disk) PowerCut() {
 // PowerOn mounts the disk again after a cut. Nothing may hold a file on it any more.
 func (d *Disk) PowerOn() {
 	d.t.Helper()
-	d.umount()
-	d.mount()
+	Eventually(d.t, 30*time.Second, d.Dir+" to be a disk that works", func() (bool, string) {
+		d.umount()
+		d.mount()
+		// A mount namespace that was copied in between holds the old filesystem, and this mount is the same one still.
+		_, err := os.ReadDir(d.Dir)
+		return err == nil, errText(err)
+	})
 }
 
 // Fill writes a file until the disk has no block left, and gives its path.
