@@ -55,7 +55,7 @@ func startReaper() (stop func(), err error) {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), reaperEnv+"=1")
-	cmd.Stderr = os.Stderr
+	// It must say nothing: with our stderr in its hands `go test` would wait for it, and with that closed a write would kill it.
 	// A session of its own: neither Ctrl-C nor a kill of the process group takes it along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	pipe, err := cmd.StdinPipe()
@@ -102,7 +102,6 @@ func reap(in io.Reader) {
 	for _, kind := range []string{"pid", "mount", "dir"} {
 		for _, item := range slices.Backward(left) {
 			if k, what, _ := strings.Cut(item, " "); k == kind {
-				fmt.Fprintf(os.Stderr, "reaper: %s\n", item)
 				reapOne(kind, what)
 			}
 		}
