@@ -30,6 +30,11 @@ func TestFaultyNodes(t *testing.T) {
 		if drops := p.Drops(); fault.DropReply && drops == 0 {
 			t.Error("no reply was dropped: this proved nothing")
 		}
+		for tries := 0; fault.FlipEvery > 0 && p.Flips() == 0 && tries < 50; tries++ {
+			w.start() // not enough replies yet
+			w.waitAcks(40, time.Minute)
+			w.ship(f)
+		}
 		if flips := p.Flips(); fault.FlipEvery > 0 && flips == 0 {
 			t.Error("no bit was flipped: this proved nothing")
 		}
