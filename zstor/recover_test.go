@@ -351,9 +351,6 @@ func TestTwoTakeoversInARow(t *testing.T) {
 
 // TestBaseIsMadeAndRead: with many segments the cut refers to a dispersed base.
 func TestBaseIsMadeAndRead(t *testing.T) {
-	if testing.Short() {
-		t.Log("300 segments take some seconds")
-	}
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	for i := range 270 {
