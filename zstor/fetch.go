@@ -133,13 +133,22 @@ func (s *Store) fly(f *flight, key flightKey, m *record.Manifest) {
 	f.leave()
 }
 
-// readPatiently reads a stripe; while too few nodes answer it tries again until the deadline.
+// readPatiently reads a stripe; while too few nodes answer it tries again, for fetch_timeout or until
+// the caller's deadline.
 func (s *Store) readPatiently(ctx context.Context, m *record.Manifest, stripe uint32) ([]byte, func(), error) {
+	return s.readTelling(ctx, m, stripe, func(error) {})
+}
+
+// readTelling is readPatiently for callers whose user waits: waiting is told why, after each try.
+func (s *Store) readTelling(ctx context.Context, m *record.Manifest, stripe uint32, waiting func(why error)) ([]byte, func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QSFS.FetchTimeout)
+	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		plain, release, err := s.mover.ReadStripe(ctx, m, stripe)
 		if err == nil || !errors.Is(err, transfer.ErrUnavailable) {
 			return plain, release, err
 		}
+		waiting(err)
 		select {
 		case <-ctx.Done():
 			return nil, nil, fmt.Errorf("no answer within %v: %w", s.cfg.QSFS.FetchTimeout, err)

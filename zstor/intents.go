@@ -17,9 +17,6 @@ import (
 	"qsfs/zstor/internal/transfer"
 )
 
-// maxEntries keeps the intent within a record: an entry of six nodes takes about 250 bytes.
-const maxEntries = 800
-
 // intentBook knows every generation that may lie on the nodes and is not rooted by a manifest and a
 // cut: what is being sent, what tails consist of, and what waits to be deleted.
 //
@@ -27,6 +24,9 @@ const maxEntries = 800
 // entries that are still open, so the newest version alone says what to clean up after a crash. An
 // entry is on record, on W nodes, before the first shard of its generation is offered; it leaves the
 // list once its generation is rooted, or deleted from every node that was offered some of it.
+//
+// What does not fit into one record is parked: generations that nobody builds on move to a further
+// record, which is written once and tombstoned when none of its entries is left.
 type intentBook struct {
 	set *quorum.Set
 	log *slog.Logger
@@ -38,6 +38,8 @@ type intentBook struct {
 	stale   bool                      // the record lists entries that are over
 	old     map[string]record.Version // intents of earlier processes, to be tombstoned
 	forget  map[string]time.Time      // tombstoned, to be forgotten
+	parked  map[string]record.Version // further records of this process
+	parks   int                       // how many were written
 }
 
 type intentEntry struct {
@@ -48,10 +50,11 @@ type intentEntry struct {
 	since time.Time
 	// manifest: its manifest is on record, and goes with it.
 	manifest bool
+	parked   string // the further record that lists it; empty: the living one does
 }
 
 func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
-	b := &intentBook{set: set, log: log, entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}}
+	b := &intentBook{set: set, log: log, entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}, parked: map[string]record.Version{}}
 	_, _ = rand.Read(b.round[:]) // never fails: the runtime ends the process instead
 	return b
 }
@@ -67,7 +70,7 @@ func (b *intentBook) declare(ctx context.Context, maxStripe uint32, gens ...*tra
 			e = &intentEntry{gen: g, since: time.Now()}
 			b.entries[g.ID()] = e
 		}
-		e.inUse = true
+		e.inUse, e.parked = true, ""
 		e.IntentEntry = g.IntentEntry(max(maxStripe, e.MaxStripe))
 	}
 	if err := b.writeLocked(ctx); err != nil {
@@ -78,33 +81,106 @@ func (b *intentBook) declare(ctx context.Context, maxStripe uint32, gens ...*tra
 }
 
 func (b *intentBook) writeLocked(ctx context.Context) error {
-	in := record.Intent{Round: b.round, Writer: b.set.Writer(), Time: time.Now().UTC()}
-	open := make([]*intentEntry, 0, len(b.entries))
-	for _, e := range b.entries {
-		open = append(open, e)
-	}
-	slices.SortFunc(open, func(a, b *intentEntry) int { return a.since.Compare(b.since) })
-	for len(open) > maxEntries {
-		i := slices.IndexFunc(open, func(e *intentEntry) bool { return !e.inUse })
-		if i < 0 {
-			return errors.New("too many generations at once")
-		}
-		b.log.Warn("too many deletions wait for nodes that are away: the oldest are left to a sweep", "object", open[i].Object)
-		delete(b.entries, open[i].Generation)
-		open = slices.Delete(open, i, i+1)
-	}
-	for _, e := range open {
-		in.Entries = append(in.Entries, e.IntentEntry)
-	}
-	body, err := in.Encode()
+	open, err := b.park(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := b.set.Put(ctx, record.KindIntent, b.round.String(), body); err != nil {
+	if _, err := b.put(ctx, b.round.String(), open); err != nil {
 		return err
 	}
 	b.stale = false
+	for object, v := range b.parked {
+		if !b.lists(object) {
+			b.old[object] = v
+			delete(b.parked, object)
+		}
+	}
 	return nil
+}
+
+// put writes a record of entries.
+func (b *intentBook) put(ctx context.Context, object string, entries []*intentEntry) (record.Version, error) {
+	body, err := b.encode(entries...)
+	if err != nil {
+		return record.Version{}, err
+	}
+	return b.set.Put(ctx, record.KindIntent, object, body)
+}
+
+func (b *intentBook) encode(entries ...*intentEntry) ([]byte, error) {
+	in := record.Intent{Round: b.round, Writer: b.set.Writer(), Time: time.Now().UTC()}
+	for _, e := range entries {
+		in.Entries = append(in.Entries, e.IntentEntry)
+	}
+	return in.Encode()
+}
+
+// lists reports whether a further record has entries that are not over.
+func (b *intentBook) lists(object string) bool {
+	for _, e := range b.entries {
+		if e.parked == object {
+			return true
+		}
+	}
+	return false
+}
+
+// park gives the entries of the living record, the oldest first. If they do not fit, the oldest of
+// those that nobody builds on are written to further records before, until half of it is free: not
+// each declaration shall write two records.
+func (b *intentBook) park(ctx context.Context) ([]*intentEntry, error) {
+	var open []*intentEntry
+	sizes := map[*intentEntry]int{}
+	total := 0
+	for _, e := range b.entries {
+		if e.parked != "" {
+			continue
+		}
+		one, err := b.encode(e) // with the frame of an intent: a little more than it takes in a list
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, e)
+		sizes[e] = len(one)
+		total += len(one)
+	}
+	slices.SortFunc(open, func(a, b *intentEntry) int { return a.since.Compare(b.since) })
+	if total <= record.MaxBody {
+		return open, nil
+	}
+	for total > record.MaxBody/2 {
+		var out []*intentEntry
+		left := total
+		for fill := 0; left > record.MaxBody/2; {
+			i := slices.IndexFunc(open, func(e *intentEntry) bool { return !e.inUse && !slices.Contains(out, e) })
+			if i < 0 || fill+sizes[open[i]] > record.MaxBody {
+				break
+			}
+			fill += sizes[open[i]]
+			left -= sizes[open[i]]
+			out = append(out, open[i])
+		}
+		if len(out) == 0 {
+			break // all are in use
+		}
+		object := fmt.Sprintf("%v.%d", b.round, b.parks+1) // the same again if this fails
+		v, err := b.put(ctx, object, out)
+		if err != nil {
+			return nil, err
+		}
+		b.parks++
+		b.parked[object] = v
+		for _, e := range out {
+			e.parked = object
+		}
+		open = slices.DeleteFunc(open, func(e *intentEntry) bool { return e.parked != "" })
+		total = left
+		b.log.Warn("many deletions wait for nodes that refuse them", "entries", len(b.entries))
+	}
+	if total > record.MaxBody {
+		return nil, errors.New("too many generations at once")
+	}
+	return open, nil
 }
 
 // release says that this process does not build on a generation any more. It dies with the next cut
@@ -217,7 +293,7 @@ func (b *intentBook) adopt(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, r := range l.Records {
-		if r.Object == b.round.String() {
+		if strings.HasPrefix(r.Object, b.round.String()) {
 			continue
 		}
 		in, err := record.DecodeIntent(r.Body)

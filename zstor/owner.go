@@ -68,6 +68,7 @@ func (s *Store) Takeover(ctx context.Context) (client.TakeoverReply, error) {
 		return client.TakeoverReply{}, recoverError(err)
 	}
 	crashpoint.Hit("zstor.claim.raised")
+	s.own(nil, nil) // if the rest fails, the next comparison reads everything
 	ledger := record.NewLedger()
 	if out.Cut != nil {
 		if ledger, err = s.loadLedger(ctx, out.Cut); err != nil {

@@ -25,6 +25,9 @@ import (
 // restoredAtOnce bounds the segments that a recovery restores side by side.
 const restoredAtOnce = 4
 
+// waitLine is the time between two progress lines of a recovery that waits for nodes.
+const waitLine = 2 * time.Second
+
 // Recover brings the state directory back from the nodes: it claims the epoch, takes the newest cut,
 // and restores exactly what that cut names: receipts, index segments, the metadata in full, the
 // tails. File data stays on the nodes and comes when it is read. Killed and run again it goes on.
@@ -181,6 +184,7 @@ type recovery struct {
 	progress func(client.Progress)
 	done     atomic.Int64
 	bytes    atomic.Int64
+	told     atomic.Int64 // when it last said that it waits
 }
 
 func (r *recovery) run(ctx context.Context) error {
@@ -371,11 +375,19 @@ func (r *recovery) copyStripes(ctx context.Context, f *os.File, m *record.Manife
 	return nil
 }
 
+// waits says from time to time why nothing moves.
+func (r *recovery) waits(why error) {
+	now := time.Now().UnixNano()
+	last := r.told.Load()
+	if now-last < int64(waitLine) || !r.told.CompareAndSwap(last, now) {
+		return
+	}
+	r.progress(client.Progress{Phase: "wait", Bytes: r.bytes.Load(), Message: "waiting for nodes: " + why.Error()})
+}
+
 // readStripe waits for nodes that come back, but not for ever: a recovery can be run again.
 func (r *recovery) readStripe(ctx context.Context, m *record.Manifest, stripe uint32) ([]byte, func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, r.s.cfg.QSFS.FetchTimeout)
-	defer cancel()
-	plain, release, err := r.s.readPatiently(ctx, m, stripe)
+	plain, release, err := r.s.readTelling(ctx, m, stripe, r.waits)
 	if err != nil {
 		return nil, nil, wireError(err)
 	}
