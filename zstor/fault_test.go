@@ -121,6 +121,11 @@ func TestNodeDownThenBackIsCompleted(t *testing.T) {
 	if todo, _ := a.store.withoutReceipt(nsData); len(todo) == 0 {
 		t.Fatal("a receipt without the sixth shard")
 	}
+	// zdbfs asks for consent only where there is a receipt: it says that this one is for emergencies.
+	rc, err := client.ReadReceipt(a.dir, nsData, 0)
+	if err != nil || rc.Full || rc.Confirmed {
+		t.Fatalf("with five of six confirmed the receipt is %+v, %v", rc, err)
+	}
 	r, err := a.store.Evict(t.Context(), client.EvictRequest{Namespace: nsData, Segment: 0})
 	if err != nil || r.OK {
 		t.Fatalf("consent with a node down: %+v, %v", r, err)
@@ -137,6 +142,9 @@ func TestNodeDownThenBackIsCompleted(t *testing.T) {
 	a.receipts()
 	if w.nodes[3].Counts().Puts == before {
 		t.Error("nothing was rebuilt on the node")
+	}
+	if rc, err := client.ReadReceipt(a.dir, nsData, 0); err != nil || !rc.Full || !rc.Confirmed {
+		t.Errorf("when complete the receipt is %+v, %v", rc, err)
 	}
 	if r, err := a.store.Evict(t.Context(), client.EvictRequest{Namespace: nsData, Segment: 0}); err != nil || !r.OK {
 		t.Errorf("no consent when complete: %+v, %v", r, err)

@@ -31,6 +31,7 @@ type object struct {
 	version record.Version       // of its record
 	gen     *transfer.Generation // what this process knows to be missing; nil after a restart
 	inCut   bool                 // an acknowledged cut names it
+	partial bool                 // it has a receipt
 	stored  time.Time            // when the last shard was acknowledged
 	tries   int
 	next    time.Time // no repair before
@@ -190,20 +191,24 @@ func (s *Store) readManifest(ctx context.Context, object string, gen record.Gene
 	return m, f.Version, nil
 }
 
-// writeReceipt proves a complete object on the front machine and lets it go, or keeps it for
-// confirmation. Only what an acknowledged cut names gets a receipt.
+// writeReceipt proves on the front machine what an object has become, and lets it go once it is complete. Only what an
+// acknowledged cut names gets a receipt. One without the mark "full" says that enough shards are confirmed for an
+// emergency: without it nobody would ask for the consent that Evict gives then. It is written once; the next one is full.
 func (s *Store) writeReceipt(o *object) error {
 	o.mu.Lock()
-	m, inCut := o.man, o.inCut
+	m, inCut, partial := o.man, o.inCut, o.partial
 	o.mu.Unlock()
-	if !inCut || !full(m) {
+	r := receipt.Receipt{Manifest: *m, Full: full(m), Confirmed: confirmed(m), Time: time.Now()}
+	if !inCut || !r.Full && (partial || m.Count(record.Confirmed) < s.floor(int(m.K))) {
 		return nil
 	}
-	r := receipt.Receipt{Manifest: *m, Full: true, Confirmed: confirmed(m), Time: time.Now()}
 	if err := receipt.Write(s.state, o.key.Namespace, o.key.Segment, r); err != nil {
 		return err
 	}
-	if r.Confirmed {
+	o.mu.Lock()
+	o.partial = true
+	o.mu.Unlock()
+	if r.Full && r.Confirmed {
 		s.objects.finish(o)
 	}
 	return nil
