@@ -15,10 +15,10 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,10 +42,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
 
 // Options says which namespace of which server, and how to talk to it. Only Address is needed.
 type Options struct {
-	Address   string // "host:port", "tcp:host:port" or "unix:/path/of/socket"
+	// Address is "host:port", "unix:/path/of/socket" or "tls:host:port". The last may be followed by ? and, joined by &:
+	// sha256=FINGERPRINT (a pin), ca=FILE, name=SERVERNAME, cert=FILE and key=FILE; see TLS.
+	Address   string
 	Namespace string // default: the server's "default"
 	Password  Secret // of the namespace
 	Admin     Secret // the server's admin password; the connections get admin rights
+	// TLS, when it is not nil, makes the connections secure and takes the place of what Address says of TLS.
+	TLS *TLS
 
 	// Conns is the most connections. Default 2: a large value in flight on one does not hold up small requests on the other.
 	Conns int
@@ -92,23 +96,15 @@ func (o Options) withDefaults() Options {
 
 // ParseAddress splits an address of Options.Address into what net.Dial takes.
 func ParseAddress(s string) (network, address string, err error) {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if path == "" {
-			return "", "", fmt.Errorf("address %q: the path is missing", s)
-		}
-		return "unix", path, nil
-	}
-	hostport := strings.TrimPrefix(s, "tcp:")
-	if _, _, err := net.SplitHostPort(hostport); err != nil {
-		return "", "", fmt.Errorf("address %q: want host:port or unix:/path: %w", s, err)
-	}
-	return "tcp", hostport, nil
+	e, err := parseEndpoint(s)
+	return e.network, e.address, err
 }
 
 // A Client is a namespace of a server.
 type Client struct {
 	o                Options
 	network, address string
+	tls              *tls.Config     // nil: plain connections
 	ctx              context.Context // of dials; ends with Close
 	cancel           context.CancelFunc
 	wg               sync.WaitGroup // goroutines of connections and dials
@@ -124,11 +120,20 @@ type Client struct {
 
 // New returns a Client without connecting yet.
 func New(o Options) (*Client, error) {
-	network, address, err := ParseAddress(o.Address)
+	e, err := parseEndpoint(o.Address)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o.withDefaults(), network: network, address: address}
+	c := &Client{o: o.withDefaults(), network: e.network, address: e.address}
+	if o.TLS != nil {
+		e.tls = o.TLS
+	}
+	if e.tls != nil {
+		host, _, _ := net.SplitHostPort(e.address) // a socket file has no host; TLS.ServerName or a pin is needed then
+		if c.tls, err = e.tls.config(host); err != nil {
+			return nil, fmt.Errorf("address %q: %w", o.Address, err)
+		}
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -89,8 +90,9 @@ func (e *ConnError) Unwrap() error { return e.Err }
 // at the client's side.
 func Temporary(err error) bool {
 	var ce *ConnError
+	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &ce) {
-		return !errors.Is(err, context.Canceled)
+		return !errors.Is(err, context.Canceled) && !errors.Is(err, ErrPin) && !errors.Is(err, ErrNotTLS) && !errors.As(err, &untrusted)
 	}
 	for _, class := range []error{ErrBusy, ErrWriteFailed, ErrReadOnly, ErrNoSpace} {
 		if errors.Is(err, class) {

@@ -106,6 +106,11 @@ func (c *Client) connect() (*conn, error) {
 	if err != nil {
 		return nil, &ConnError{Address: c.o.Address, Op: "connect", Err: c.closedOr(err)}
 	}
+	if c.tls != nil {
+		if nc, err = handshake(ctx, nc, c.tls); err != nil {
+			return nil, &ConnError{Address: c.o.Address, Op: "TLS handshake", Err: c.closedOr(err)}
+		}
+	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	cn := newConn(nc, c.o)
 	for _, hello := range c.greeting() {

@@ -19,8 +19,10 @@ import (
 // stats are the counters of the whole server.
 type stats struct {
 	clients, commands, failed, unauthorized atomic.Int64
-	bytesIn, bytesOut                       atomic.Int64
-	gone                                    traffic // of namespaces that were removed
+	// TLS handshakes that failed, connections beyond the limit, wrong passwords
+	handshakes, refused, denied atomic.Int64
+	bytesIn, bytesOut           atomic.Int64
+	gone                        traffic // of namespaces that were removed
 }
 
 func cmdPing(s *session, _ [][]byte) { s.simple("PONG") }

@@ -91,16 +91,23 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 	return nil
 }
 
-// protectDefault puts the admin password on the default namespace, in memory only: it belongs to the command line.
+// protectDefault puts the admin password and the limit on the default namespace, in memory only: they belong to the
+// command line.
 func (s *Server) protectDefault(n *namespace) {
-	if !s.o.Protect {
-		return
-	}
-	password := string(s.o.Admin)
 	set := *n.set.Load()
-	set.Password = s.hashing.newHash(password)
+	if s.o.MaxSize > 0 {
+		set.MaxSize = s.o.MaxSize
+	}
+	rights := s.rights.Load()
+	if s.o.Protect {
+		if set.Password = rights.hash; set.Password == nil {
+			set.Password = s.hashing.newHash(*rights.known)
+		}
+	}
 	n.set.Store(&set)
-	n.known.Store(&password)
+	if s.o.Protect {
+		n.known.Store(rights.known)
+	}
 }
 
 // saved returns what the registry should hold. The caller holds admin.
@@ -111,7 +118,7 @@ func (s *Server) saved() map[string]*settings {
 	for name, n := range s.namespaces {
 		set := *n.set.Load()
 		if name == defaultNamespace {
-			set.Password = nil // it can only be the admin's
+			set.Password, set.MaxSize = nil, 0 // they can only be the command line's
 		}
 		all[name] = &set
 	}
@@ -239,7 +246,7 @@ func (s *Server) changeSettings(n *namespace, change func(*settings), password b
 	all := s.saved()
 	stored := set
 	if n.name == defaultNamespace {
-		stored.Password = nil
+		stored.Password, stored.MaxSize = nil, 0
 	}
 	all[n.name] = &stored
 	if err := saveRegistry(s.o.DataDir, all); err != nil {

@@ -13,12 +13,19 @@ import (
 // Options of a Server. The directories are required; everything else has a default.
 type Options struct {
 	DataDir, IndexDir string
-	// Admin is the password that gives admin rights. Without one, every connection has them.
+	// Admin is the password that gives admin rights, or its hash as HashPassword makes it. Without one, every connection
+	// has them.
 	Admin client.Secret
 	// Protect lets new connections only read the default namespace until they select it with the admin password.
 	Protect bool
-	// NoSync acknowledges writes before they are durable. The engine still syncs about once a second.
+	// MaxSize limits the default namespace, see NSSET maxsize. 0 leaves it to the default namespace's own setting.
+	MaxSize uint64
+	// NoSync acknowledges writes before they are durable. The engine still syncs every FlushInterval.
 	NoSync bool
+	// FlushInterval is the age at which unsynced writes are made durable without being asked. Default: the engine's, 1 s.
+	FlushInterval time.Duration
+	// Rotate is the age at which an active segment that has entries is sealed. 0 leaves it to the size.
+	Rotate time.Duration
 	// SegmentSize is the length at which a data segment is sealed. Default: the engine's.
 	SegmentSize int64
 	// Ballast is what each namespace holds back of the index file system, see zdb.NamespaceOptions. Default
@@ -34,6 +41,11 @@ type Options struct {
 	MaxRequestMemory int64
 	// WriteTimeout cuts off a client that takes nothing. Default 60 s.
 	WriteTimeout time.Duration
+	// IdleTimeout cuts off a client that asks nothing for so long. 0 is for ever.
+	IdleTimeout time.Duration
+	// AuthDelay is what the answer to a wrong password waits, for each one before on the same connection, and the pace of
+	// attempts from an address that guesses; see guesses. Default 50 ms.
+	AuthDelay time.Duration
 	// RequestTimeout cuts off a client that stops in the middle of a request. Default 60 s.
 	RequestTimeout time.Duration
 	// DrainTimeout bounds how long a stop waits for clients to take their replies. Default 10 s.
@@ -61,7 +73,10 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		to    *time.Duration
 		value time.Duration
-	}{{&o.WriteTimeout, time.Minute}, {&o.RequestTimeout, time.Minute}, {&o.DrainTimeout, 10 * time.Second}} {
+	}{
+		{&o.WriteTimeout, time.Minute}, {&o.RequestTimeout, time.Minute}, {&o.DrainTimeout, 10 * time.Second},
+		{&o.AuthDelay, 50 * time.Millisecond},
+	} {
 		if *d.to <= 0 {
 			*d.to = d.value
 		}
@@ -84,8 +99,11 @@ func (o Options) Validate() error {
 	if o.Protect && o.Admin == "" {
 		faults = append(faults, errors.New("protecting the default namespace needs an admin password"))
 	}
-	if len(o.Admin) > maxAuth {
-		faults = append(faults, errors.New("the admin password is longer than 128 bytes"))
+	if _, err := newAdminRights(o.Admin); err != nil {
+		faults = append(faults, err)
+	}
+	if o.IdleTimeout < 0 || o.FlushInterval < 0 || o.Rotate < 0 {
+		faults = append(faults, errors.New("a time is negative"))
 	}
 	if o.SegmentSize < 0 {
 		faults = append(faults, errors.New("the segment size is negative"))
@@ -98,10 +116,11 @@ const inlineMax = 256
 
 func (o Options) namespaceOptions() zdb.NamespaceOptions {
 	return zdb.NamespaceOptions{
-		SegmentSize: o.SegmentSize,
-		Prewrite:    true, // each acknowledgement is an fsync
-		InlineMax:   inlineMax,
-		Ballast:     max(o.Ballast, 0),
+		SegmentSize:   o.SegmentSize,
+		Prewrite:      true, // each acknowledgement is an fsync
+		InlineMax:     inlineMax,
+		FlushInterval: o.FlushInterval,
+		Ballast:       max(o.Ballast, 0),
 	}
 }
 

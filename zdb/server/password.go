@@ -5,8 +5,11 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"strings"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -55,6 +58,43 @@ func (p *passwordHash) validate() error {
 		return errors.New("password hash has impossible parameters")
 	}
 	return nil
+}
+
+// hashMark begins the text form of a hash, by which a hash is told from a password.
+const hashMark = "$argon2id$"
+
+// String is the usual text form of an Argon2id hash. The text is safe to keep: it does not give the password away.
+func (p *passwordHash) String() string {
+	b64 := base64.RawStdEncoding
+	return fmt.Sprintf("%sv=%d$m=%d,t=%d,p=%d$%s$%s", hashMark, argon2.Version, p.Memory, p.Time, p.Threads, b64.EncodeToString(p.Salt), b64.EncodeToString(p.Hash))
+}
+
+// parseHash reads the text form.
+func parseHash(text string) (*passwordHash, error) {
+	bad := errors.New("not an Argon2id hash as zdb passwd writes it")
+	parts := strings.Split(strings.TrimPrefix(text, hashMark), "$")
+	if len(parts) != 4 || parts[0] != fmt.Sprintf("v=%d", argon2.Version) {
+		return nil, bad
+	}
+	var p passwordHash
+	if n, err := fmt.Sscanf(parts[1], "m=%d,t=%d,p=%d", &p.Memory, &p.Time, &p.Threads); err != nil || n != 3 {
+		return nil, bad
+	}
+	var err, err2 error
+	p.Salt, err = base64.RawStdEncoding.DecodeString(parts[2])
+	p.Hash, err2 = base64.RawStdEncoding.DecodeString(parts[3])
+	if err != nil || err2 != nil {
+		return nil, bad
+	}
+	return &p, p.validate()
+}
+
+// HashPassword returns what may stand in an admin file in place of the password.
+func HashPassword(password string) (string, error) {
+	if password == "" || len(password) > maxAuth || strings.HasPrefix(password, hashMark) {
+		return "", errors.New("a password has 1 to 128 bytes and is no hash")
+	}
+	return make(hashing, 1).newHash(password).String(), nil
 }
 
 // samePassword compares in a time that tells neither content nor length.

@@ -3,7 +3,6 @@ package server
 import (
 	"crypto/subtle"
 	"strings"
-	"time"
 )
 
 const (
@@ -11,9 +10,6 @@ const (
 	maxPassword = 255
 	maxAuth     = 128
 	hashHex     = 40
-	// maxFailures is how many wrong passwords end a connection; each makes it wait before the next answer.
-	maxFailures  = 10
-	failureDelay = 50 * time.Millisecond
 )
 
 // cmdSelect is SELECT name [password] and SELECT name SECURE hash. A failure leaves the session where it was.
@@ -39,6 +35,8 @@ func cmdSelect(s *session, args [][]byte) {
 	case len(args) == 3:
 		if len(args[2]) > maxPassword {
 			s.fail(errPasswordLong)
+		} else if !s.mayGuess() {
+			return
 		} else if !n.verify(string(args[2])) {
 			s.deny()
 		} else {
@@ -77,6 +75,9 @@ func (s *session) challenged(response []byte, password func() string) bool {
 		s.fail(errHashLength)
 		return false
 	}
+	if !s.mayGuess() {
+		return false
+	}
 	want := challengeResponse(s.nonce, password())
 	s.nonce = ""
 	if subtle.ConstantTimeCompare([]byte(want), response) != 1 {
@@ -95,37 +96,20 @@ func (s *session) enter(n *namespace, writable bool) {
 	s.ok()
 }
 
-// deny answers a wrong password, later each time. Only this connection waits.
-func (s *session) deny() {
-	s.failures++
-	if !s.flushed() { // what was answered before does not wait with it
-		return
-	}
-	select {
-	case <-time.After(time.Duration(s.failures) * failureDelay):
-	case <-s.srv.ctx.Done():
-	}
-	if s.failures >= maxFailures {
-		s.fail(errGuesses)
-		s.hangUp = true
-		return
-	}
-	s.fail(errDenied)
-}
-
 // cmdAuth is AUTH password, AUTH SECURE CHALLENGE and AUTH SECURE hash.
 func cmdAuth(s *session, args [][]byte) {
-	admin := string(s.srv.o.Admin)
+	rights := s.srv.rights.Load()
 	switch {
 	case len(args) == 2:
 		switch {
-		case admin == "":
+		case rights.open():
 			s.fail(errAuthDisabled)
 		case len(args[1]) == 0:
 			s.fail(errEmptyArgument)
 		case len(args[1]) > maxAuth:
 			s.fail(errPasswordLong)
-		case !samePassword(admin, string(args[1])):
+		case !s.mayGuess():
+		case !s.srv.isAdmin(string(args[1])):
 			s.deny()
 		default:
 			s.admin = true
@@ -140,10 +124,12 @@ func cmdAuth(s *session, args [][]byte) {
 	case strings.EqualFold(string(args[2]), "CHALLENGE"):
 		s.nonce = newNonce()
 		s.simple(s.nonce)
-	case admin == "":
+	case rights.open():
 		s.fail(errAuthDisabled)
+	case s.nonce != "" && rights.known == nil:
+		s.fail(errSecureNotKnown) // as for namespaces, see selectSecure
 	default:
-		if s.challenged(args[2], func() string { return admin }) {
+		if s.challenged(args[2], func() string { return *rights.known }) {
 			s.admin = true
 			s.ok()
 		}

@@ -21,6 +21,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,21 +45,25 @@ type Server struct {
 	hashing hashing
 	buffers *resp.Buffers // for large requests of all sessions
 	stats   stats
+	guesses guesses
 	started time.Time
 	id      uint32
+
+	rights atomic.Pointer[adminRights]
 
 	admin sync.Mutex // changes of the set of namespaces and of their settings
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
 
-	draining  atomic.Bool
-	connsMu   sync.Mutex
-	listeners map[net.Listener]bool
-	conns     map[net.Conn]bool
-	sessions  sync.WaitGroup
-	closing   sync.Once
-	closeErr  error
+	draining   atomic.Bool
+	connsMu    sync.Mutex
+	listeners  map[net.Listener]bool
+	conns      map[net.Conn]bool
+	sessions   sync.WaitGroup
+	closing    sync.Once
+	background sync.WaitGroup // what runs beside sessions until ctx ends
+	closeErr   error
 
 	troubleMu sync.Mutex
 	troubles  map[string]time.Time // when a trouble was last logged
@@ -78,8 +83,13 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Log, hashing: make(hashing, 2), started: time.Now(), id: 1 + rand.Uint32N(1<<30),
 		namespaces: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
-		troubles: map[string]time.Time{}, buffers: resp.NewBuffers(o.MaxRequestMemory),
+		troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
+	rights, err := newAdminRights(o.Admin)
+	if err != nil {
+		return nil, err
+	}
+	s.rights.Store(rights)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	db, err := zdb.Open(ctx, o.engineOptions())
 	if err != nil {
@@ -89,6 +99,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s.db = db
 	if err := s.openNamespaces(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if o.Rotate > 0 {
+		s.background.Go(s.rotate)
 	}
 	return s, nil
 }
@@ -138,9 +151,12 @@ func (s *Server) admit(nc net.Conn) {
 	}
 	if refuse {
 		s.connsMu.Unlock()
-		// A new socket's send buffer takes one line at once.
-		nc.SetWriteDeadline(time.Now().Add(acceptPause))
-		nc.Write([]byte("-" + errConnections + "\r\n"))
+		s.stats.refused.Add(1)
+		if _, secure := nc.(*tls.Conn); !secure { // a handshake is not worth it
+			// A new socket's send buffer takes one line at once.
+			nc.SetWriteDeadline(time.Now().Add(acceptPause))
+			nc.Write([]byte("-" + errConnections + "\r\n"))
+		}
 		nc.Close()
 		return
 	}
@@ -199,6 +215,7 @@ func (s *Server) Close() error {
 		s.connsMu.Unlock()
 		s.cancel()
 		s.sessions.Wait()
+		s.background.Wait()
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		for _, n := range s.namespaces {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -31,6 +32,7 @@ type session struct {
 	hangUp   bool   // close when the input is drained
 	broken   bool   // close at once: the connection is gone, or a reply cannot be completed
 	timed    bool   // a read deadline is set
+	waits    bool   // for what others do; it may be silent longer than the idle timeout
 
 	batch    *zdb.Batch // reused by writes
 	scratch  []byte     // for comparing values
@@ -40,7 +42,7 @@ type session struct {
 
 func newSession(srv *Server, nc net.Conn) *session {
 	s := &session{srv: srv, nc: nc, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
-	s.admin = srv.o.Admin == ""
+	s.admin = srv.rights.Load().open()
 	s.writable = s.ns.set.Load().Password == nil
 	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Buffers: srv.buffers}, resp.Limits{})
 	s.out = newOutbox(srv.ctx, nc, srv.o.WriteTimeout, srv.o.MaxOutput, func(n int) { srv.stats.bytesOut.Add(int64(n)) })
@@ -50,6 +52,10 @@ func newSession(srv *Server, nc net.Conn) *session {
 // serve runs the session to its end.
 func (s *session) serve() {
 	defer s.rd.Close()
+	if s.shakeHands() != nil {
+		s.nc.Close()
+		return
+	}
 	err := s.loop()
 	var pe *resp.ProtocolError
 	if errors.As(err, &pe) {
@@ -96,12 +102,19 @@ func (s *session) beforeRead(partial bool) error {
 	if s.hangUp {
 		return errHangUp
 	}
-	if partial || s.timed { // an idle connection may stay for ever, half a request may not
+	idle := s.srv.o.IdleTimeout
+	if s.waits {
+		idle = 0
+	}
+	if partial || s.timed || idle > 0 { // an idle connection may stay, half a request may not
 		var deadline time.Time
-		if partial {
+		switch {
+		case partial:
 			deadline = time.Now().Add(s.srv.o.RequestTimeout)
+		case idle > 0:
+			deadline = time.Now().Add(idle)
 		}
-		s.timed = partial
+		s.timed = partial || idle > 0
 		if err := s.nc.SetReadDeadline(deadline); err != nil {
 			return err
 		}
@@ -132,6 +145,12 @@ func (s *session) publish() {
 
 // linger lets the peer read its last replies before the connection is reset for what it still sends.
 func linger(nc net.Conn, most time.Duration) {
+	if tc, ok := nc.(*tls.Conn); ok {
+		if tc.CloseWrite() != nil { // says that this is the end, and leaves the socket open
+			return
+		}
+		nc = tc.NetConn()
+	}
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
 		if half.CloseWrite() != nil {
 			return

@@ -7,8 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -18,22 +19,6 @@ import (
 	"qsfs/zdb/server"
 )
 
-// serveFlags are the flags of zdb serve as they were typed.
-type serveFlags struct {
-	listen        []string
-	mode          string
-	sync          string
-	admin         string
-	adminFile     string
-	namespaces    []string
-	namespaceFile string
-	segmentSize   string
-	ballast       string
-	jsonLog       bool
-	verbose       bool
-	o             server.Options
-}
-
 func serveCommand() *cobra.Command {
 	var f serveFlags
 	c := &cobra.Command{
@@ -42,150 +27,47 @@ func serveCommand() *cobra.Command {
 		Long: `Serve the namespaces of a data directory over RESP.
 
 A SIGTERM or SIGINT stops it: commands that have arrived are answered, the log is made durable, then it ends.
-Under systemd (Type=notify) it tells when it is ready.`,
-		Args: noArgs,
+A SIGHUP makes it read the TLS files and the admin file anew and open its log file again; certificate files that
+changed are found without it too. Under systemd (Type=notify) it tells when it is ready.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 && (args[0] == "always" || args[0] == "none") {
+				return usageError{fmt.Errorf("unexpected argument %q: write --sync=%s", args[0], args[0])}
+			}
+			return noArgs(nil, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
 			if err != nil {
 				return usageError{err}
 			}
-			return runServe(cmd.Context(), f, o)
+			out, err := openLog(f.logFile)
+			if err != nil {
+				return usageError{fmt.Errorf("--logfile: %w", err)}
+			}
+			defer out.Close()
+			o.Log = f.logger(out)
+			return runServe(cmd.Context(), f, o, out)
 		},
 	}
-	fl := c.Flags()
-	fl.StringArrayVar(&f.listen, "listen", []string{"127.0.0.1:9900"}, "`ADDRESS` to listen on: host:port or unix:/path; may be repeated")
-	fl.StringVar(&f.o.DataDir, "data", "./zdb-data", "`DIR` of the data segments")
-	fl.StringVar(&f.o.IndexDir, "index", "./zdb-index", "`DIR` of the index segments and the index")
-	fl.StringVar(&f.mode, "mode", "user", "`MODE` of the namespaces: user (keys are the client's)")
-	fl.StringVar(&f.sync, "sync", "always", "`WHEN` writes are made durable: always (before the reply) or none (about once a second)")
-	fl.StringVar(&f.admin, "admin", "", "admin `PASSWORD`; without one every client is admin")
-	fl.StringVar(&f.adminFile, "admin-file", "", "`FILE` that holds the admin password")
-	fl.BoolVar(&f.o.Protect, "protect", false, "let clients only read the default namespace until they select it with the admin password")
-	fl.StringArrayVar(&f.namespaces, "namespace", nil, "`NAME[:PASSWORD]` of a namespace to make if it is missing; may be repeated")
-	fl.StringVar(&f.namespaceFile, "namespace-file", "", "`FILE` with a NAME[:PASSWORD] per line, as --namespace")
-	fl.StringVar(&f.segmentSize, "segment-size", "64MiB", "`SIZE` at which a data segment is sealed")
-	fl.StringVar(&f.ballast, "ballast", "96MiB", "`SIZE` of disk space that each namespace holds back for its index and for deletes on a full disk; 0 for none")
-	fl.IntVar(&f.o.MaxConns, "max-connections", 4096, "most connections at once")
-	fl.DurationVar(&f.o.DrainTimeout, "drain-timeout", 10*time.Second, "how long a stop waits for clients to take their replies")
-	fl.BoolVar(&f.jsonLog, "json", false, "log as JSON")
-	fl.BoolVar(&f.verbose, "verbose", false, "log more")
+	f.register(c.Flags())
 	return c
 }
 
-// options checks the flags and returns all faults.
-func (f *serveFlags) options() (server.Options, error) {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	o := f.o
-	switch f.mode {
-	case "user":
-	case "seq", "mixed":
-		fault("--mode %s: this version serves user mode only", f.mode)
-	default:
-		fault("--mode %q: want user", f.mode)
-	}
-	switch f.sync {
-	case "always":
-	case "none":
-		o.NoSync = true
-	default:
-		fault("--sync %q: want always or none", f.sync)
-	}
-	o.Admin = client.Secret(f.admin)
-	if f.adminFile != "" {
-		if f.admin != "" {
-			fault("--admin and --admin-file exclude each other")
-		}
-		raw, err := os.ReadFile(f.adminFile)
-		if err != nil {
-			fault("--admin-file: %w", err)
-		} else if o.Admin = client.Secret(strings.TrimSpace(string(raw))); o.Admin == "" {
-			fault("--admin-file %s: the file is empty", f.adminFile)
-		}
-	}
-	if f.namespaceFile != "" {
-		raw, err := os.ReadFile(f.namespaceFile)
-		if err != nil {
-			fault("--namespace-file: %w", err)
-		}
-		for line := range strings.Lines(string(raw)) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				f.namespaces = append(f.namespaces, line)
-			}
-		}
-	}
-	for _, size := range []struct {
-		flag, text string
-		min        int64
-		to         *int64
-	}{
-		{"segment-size", f.segmentSize, 1 << 20, &o.SegmentSize},
-		{"ballast", f.ballast, 0, &o.Ballast},
-	} {
-		n, err := parseSize(size.text)
-		if err == nil && n < size.min {
-			err = fmt.Errorf("less than %d bytes", size.min)
-		}
-		if err != nil {
-			fault("--%s %q: %w", size.flag, size.text, err)
-		}
-		*size.to = n
-	}
-	if o.Ballast == 0 {
-		o.Ballast = -1 // none; 0 would be the default
-	}
-	for _, address := range f.listen {
-		if _, _, err := client.ParseAddress(address); err != nil {
-			fault("--listen: %w", err)
-		}
-	}
-	if err := o.Validate(); err != nil {
-		faults = append(faults, err)
-	}
-	o.Log = f.logger()
-	return o, errors.Join(faults...)
-}
-
-func (f *serveFlags) logger() *slog.Logger {
-	level := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if f.verbose {
-		level.Level = slog.LevelDebug
-	}
-	if f.jsonLog {
-		return slog.New(slog.NewJSONHandler(os.Stderr, level))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, level))
-}
-
-// parseSize reads a number of bytes with an optional unit: K, M, G, T, with or without iB.
-func parseSize(text string) (int64, error) {
-	number := strings.TrimRight(text, "KMGTiB")
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 {
-		return 0, errors.New("not a size such as 64MiB")
-	}
-	shift := 0
-	switch unit := text[len(number):]; unit {
-	case "", "B":
-	case "K", "KiB":
-		shift = 10
-	case "M", "MiB":
-		shift = 20
-	case "G", "GiB":
-		shift = 30
-	case "T", "TiB":
-		shift = 40
-	default:
-		return 0, fmt.Errorf("unit %q is none of K, M, G, T", unit)
-	}
-	if n > 1<<62>>shift {
-		return 0, errors.New("too large")
-	}
-	return n << shift, nil
-}
-
 // runServe serves until ctx ends, which is how a signal arrives.
-func runServe(ctx context.Context, f serveFlags, o server.Options) error {
+func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile) error {
+	if f.changed("secure") {
+		o.Log.Info("--secure is always so: a segment is synced before the next one begins")
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var certs *server.Certificates
+	if f.tlsCert != "" {
+		var err error
+		if certs, err = server.LoadCertificates(f.tlsCert, f.tlsKey, f.tlsClientCA, o.Log); err != nil {
+			return usageError{err}
+		}
+	}
 	srv, err := server.Open(ctx, o)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		o.Log.Info("stopped before it was ready")
@@ -194,7 +76,7 @@ func runServe(ctx context.Context, f serveFlags, o server.Options) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := prepare(ctx, srv, f)
+	listeners, err := prepare(ctx, srv, f, certs)
 	if err != nil {
 		for _, l := range listeners {
 			l.Close()
@@ -208,10 +90,16 @@ func runServe(ctx context.Context, f serveFlags, o server.Options) error {
 	notify(o.Log, daemon.SdNotifyReady)
 	stopWatchdog := watchdog(o.Log)
 	defer stopWatchdog()
-	select {
-	case <-ctx.Done():
-		o.Log.Info("stopping", "connections", srv.Connections())
-	case err = <-failed:
+	for serving := true; serving; {
+		select {
+		case <-ctx.Done():
+			o.Log.Info("stopping", "connections", srv.Connections())
+			serving = false
+		case err = <-failed:
+			serving = false
+		case <-hup:
+			f.reload(srv, certs, out, o.Log)
+		}
 	}
 	notify(o.Log, daemon.SdNotifyStopping)
 	drain, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
@@ -224,7 +112,7 @@ func runServe(ctx context.Context, f serveFlags, o server.Options) error {
 }
 
 // prepare makes the namespaces that were asked for and opens the listeners, so that nobody is served before both.
-func prepare(ctx context.Context, srv *server.Server, f serveFlags) (listeners []net.Listener, err error) {
+func prepare(ctx context.Context, srv *server.Server, f serveFlags, certs *server.Certificates) (listeners []net.Listener, err error) {
 	for _, ns := range f.namespaces {
 		name, password, _ := strings.Cut(ns, ":")
 		if err := srv.EnsureNamespace(ctx, name, password); err != nil {
@@ -236,9 +124,34 @@ func prepare(ctx context.Context, srv *server.Server, f serveFlags) (listeners [
 		if err != nil {
 			return listeners, fmt.Errorf("listen on %s: %w", address, err)
 		}
+		if certs != nil && l.Addr().Network() == "tcp" && !strings.HasPrefix(address, "tcp:") {
+			l = certs.Listener(l)
+		}
 		listeners = append(listeners, l)
 	}
 	return listeners, nil
+}
+
+// reload is what SIGHUP asks for. What cannot be read leaves things as they are.
+func (f *serveFlags) reload(srv *server.Server, certs *server.Certificates, out *logFile, log *slog.Logger) {
+	if err := out.reopen(); err != nil {
+		log.Error("open the log file anew", "err", err)
+	}
+	if certs != nil {
+		if err := certs.Reload(); err != nil {
+			log.Error("new TLS files are not usable, the old ones stay", "err", err)
+		}
+	}
+	if f.adminFile != "" {
+		raw, err := os.ReadFile(f.adminFile)
+		if err == nil {
+			err = srv.SetAdmin(client.Secret(strings.TrimSpace(string(raw))))
+		}
+		if err != nil {
+			log.Error("read the admin file anew", "err", err)
+		}
+	}
+	log.Info("reloaded")
 }
 
 // notify tells systemd, if it started us.

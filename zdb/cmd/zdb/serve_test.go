@@ -95,7 +95,7 @@ func TestServeFaults(t *testing.T) {
 		{"serve extra", 2, "unexpected argument"},
 		{"serve --nonsense", 2, "unknown flag"},
 		{"serve --mode seq", 2, "user mode only"},
-		{"serve --sync sometimes --segment-size 1 --ballast 1X --listen nowhere", 2, "--sync"},
+		{"serve --sync=sometimes --segment-size 1 --ballast 1X --listen a:b:c", 2, "--sync"},
 		{"serve --admin a --admin-file b", 2, "admin"},
 		{"serve --admin-file " + empty, 2, "empty"},
 		{"serve --admin-file /nonexistent/file", 2, "no such file"},
