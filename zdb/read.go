@@ -153,3 +153,16 @@ func (n *Namespace) ReadLocation(ctx context.Context, l Location, off int64, p [
 	}
 	return len(p), nil
 }
+
+// KeyAt reads back from the log the key of n bytes whose value is, or was, at l. It works for entries that were replaced
+// or deleted since, as long as their segment is here. The key is not checked: whoever asks must know its checksum.
+func (n *Namespace) KeyAt(l Location, length int) ([]byte, error) {
+	if n.isClosed() {
+		return nil, n.public(ErrClosed)
+	}
+	if length < 1 || length > MaxKeySize {
+		return nil, n.public(fmt.Errorf("%w: %d bytes", ErrKey, length))
+	}
+	key, err := n.log.ReadKey(l, length)
+	return key, n.public(err)
+}

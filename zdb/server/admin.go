@@ -79,14 +79,7 @@ func cmdNSSet(s *session, args [][]byte) {
 	case "freeze":
 		change = func(set *settings) { set.Locked, set.Frozen = false, on }
 	case "mode":
-		switch value {
-		case "user":
-			s.ok() // every namespace is in user mode
-		case "seq":
-			s.fail(errMode)
-		default:
-			s.fail(errModeValue)
-		}
+		s.setMode(n, value)
 		return
 	}
 	if change == nil && n.name == defaultNamespace {
@@ -125,6 +118,31 @@ func cmdNSSet(s *session, args [][]byte) {
 		s.fail(errNoNamespace)
 	default:
 		s.srv.trouble("save settings", n.name, err)
+		s.fail(errCannotSaveProp)
+	}
+}
+
+// setMode is NSSET name mode user|seq, for namespaces that never held a key.
+func (s *session) setMode(n *namespace, value string) {
+	if s.srv.o.Mode != ModeMixed {
+		s.fail(errMode)
+		return
+	}
+	if value != string(ModeUser) && value != string(ModeSequential) {
+		s.fail(errModeValue)
+		return
+	}
+	switch err := s.srv.changeMode(s.srv.ctx, n, Mode(value)); err {
+	case nil:
+		s.ok()
+	case errModeFixed:
+		s.fail(errMode)
+	case errModeUsed:
+		s.fail(errModeInUse)
+	case errNamespaceRemoved:
+		s.fail(errNoNamespace)
+	default:
+		s.srv.trouble("change the mode", n.name, err)
 		s.fail(errCannotSaveProp)
 	}
 }

@@ -1,11 +1,19 @@
 package server
 
-import "qsfs/zdb"
+import (
+	"time"
+
+	"qsfs/zdb"
+)
 
 // cmdCAS is CAS key new [expected]: sets key to new if its value is expected, or, without expected, if it does not exist.
 // → 1 when it was set or had that value already, else the present value, nil when there is none.
 func cmdCAS(s *session, args [][]byte) {
 	if !s.mayStore(args[1]) {
+		return
+	}
+	if len(args[1]) == 0 { // new ids are for SET
+		s.fail(errKeyNeeded)
 		return
 	}
 	eng := s.engine()
@@ -47,7 +55,7 @@ func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.En
 	case old.exists && s.ns.set.Load().Worm:
 		s.fail(errWorm)
 	default:
-		if seq, ok := s.store(eng, key, value, old); ok {
+		if _, seq, ok := s.store(eng, key, value, old, time.Time{}); ok {
 			s.integer(1)
 			s.promise(from, seq, errWrite)
 		}

@@ -20,10 +20,11 @@ type count struct {
 	wg     sync.WaitGroup
 }
 
-func (c *count) begin(ctx context.Context, eng *zdb.Namespace) error {
+// begin starts counting the keys from first on.
+func (c *count) begin(ctx context.Context, eng *zdb.Namespace, first []byte) error {
 	c.done = make(chan struct{})
 	ctx, c.cancel = context.WithCancel(ctx)
-	it, err := eng.NewIter(ctx, zdb.IterOptions{KeysOnly: true})
+	it, err := eng.NewIter(ctx, zdb.IterOptions{Lower: first, KeysOnly: true})
 	if err != nil {
 		c.cancel()
 		return err

@@ -3,14 +3,17 @@ package server
 import (
 	"bytes"
 	"errors"
+	"strconv"
+	"time"
 
 	"qsfs/zdb"
 )
 
-// cmdSet is SET key value → the key, or nil when the key had that very value.
+// cmdSet is SET key value [timestamp] → the key, or nil when the key had that very value. SETX is the same.
 func cmdSet(s *session, args [][]byte) {
 	key, value := args[1], args[2]
-	if !s.mayStore(key) {
+	at, ok := s.timestamp(args, 3)
+	if !ok || !s.mayStore(key) {
 		return
 	}
 	eng := s.engine()
@@ -33,11 +36,30 @@ func cmdSet(s *session, args [][]byte) {
 		s.promise(from, old.Seq, errWrite) // the repeated write is an acknowledgement like the first
 		return
 	}
-	if seq, ok := s.store(eng, key, value, old); ok {
+	if stored, seq, ok := s.store(eng, key, value, old, at); ok {
 		from := s.mark()
-		s.bulk(key)
+		s.bulk(stored)
 		s.promise(from, seq, errWrite)
 	}
+}
+
+// timestamp reads the optional argument i, Unix seconds that only an admin may give. Unlike the original, which takes
+// anything for a number, it refuses what is none. On failure it has answered.
+func (s *session) timestamp(args [][]byte, i int) (at time.Time, ok bool) {
+	if len(args) <= i {
+		return at, true
+	}
+	if !s.admin {
+		s.srv.stats.unauthorized.Add(1)
+		s.fail(errPermission)
+		return at, false
+	}
+	sec, err := strconv.ParseUint(string(args[i]), 10, 32)
+	if err != nil {
+		s.fail(errTimestamp)
+		return at, false
+	}
+	return time.Unix(int64(sec), 0), true
 }
 
 // mayStore checks what SET and CAS have in common, up to the locks.
@@ -49,7 +71,7 @@ func (s *session) mayStore(key []byte) bool {
 	if !s.mayWrite() {
 		return false
 	}
-	if len(key) == 0 {
+	if len(key) == 0 && !s.ns.sequential() {
 		s.fail(errKeyNeeded)
 		return false
 	}
@@ -71,7 +93,7 @@ func (o *oldEntry) payload() int64 {
 
 // locate looks the key up without its value. On failure it has answered.
 func (s *session) locate(eng *zdb.Namespace, key []byte, failed string) (oldEntry, bool) {
-	e, err := eng.Locate(s.srv.ctx, key)
+	e, err := s.ns.locate(s.srv.ctx, eng, key)
 	switch {
 	case err == nil:
 		return oldEntry{e, true}, true
@@ -104,43 +126,59 @@ func (s *session) holds(eng *zdb.Namespace, e *oldEntry, value []byte) (bool, er
 	return bytes.Equal(present, value), nil
 }
 
-// store commits a value under the key's lock, within the quota. On failure it has answered.
-func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry) (zdb.Seq, bool) {
+// store commits a value under the key's lock, within the quota, and returns the key that it has. On failure it has
+// answered.
+func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry, at time.Time) (stored []byte, seq zdb.Seq, ok bool) {
 	n := s.ns
+	sequential := n.sequential()
+	if sequential && !old.exists && len(key) > 0 {
+		s.fail(errUpdateOnly)
+		return nil, 0, false
+	}
 	delta := int64(len(value)) - old.payload()
 	if limit := n.set.Load().MaxSize; limit > 0 {
 		if err := n.count.ready(s.srv.ctx); err != nil {
 			s.trouble("count a namespace", err)
 			s.fail(errWrite)
-			return 0, false
+			return nil, 0, false
 		}
 		if !n.reserve(delta, limit) {
 			s.fail(errQuota)
-			return 0, false
+			return nil, 0, false
 		}
 	} else {
 		n.payload.Add(delta)
 	}
 	s.batch.Reset()
-	s.batch.Set(key, value)
-	done, err := eng.Commit(s.srv.ctx, s.batch)
+	var done zdb.Commit
+	var err error
+	if sequential {
+		key, done, err = n.commitID(s.srv.ctx, eng, s.batch, key, value)
+	} else {
+		s.batch.Set(key, value)
+		done, err = eng.Commit(s.srv.ctx, s.batch)
+	}
 	if err != nil {
 		n.payload.Add(-delta)
 		s.trouble("write", err)
 		s.fail(errWrite)
-		return 0, false
+		return nil, 0, false
 	}
 	if !old.exists {
 		n.adjust(1, key, 0)
 	}
 	n.sets.Add(1)
 	n.setBytes.Add(int64(len(value)))
-	return done.Last, true
+	return key, done.Last, true
 }
 
-// cmdDel is DEL key → OK.
+// cmdDel is DEL key [timestamp] → OK.
 func cmdDel(s *session, args [][]byte) {
 	key := args[1]
+	at, ok := s.timestamp(args, 2)
+	if !ok {
+		return
+	}
 	if len(key) > maxKey {
 		s.fail(errKeyLong)
 		return
@@ -170,7 +208,8 @@ func cmdDel(s *session, args [][]byte) {
 		return
 	}
 	s.batch.Reset()
-	s.batch.Delete(key)
+	s.batch.Delete(n.inside(key))
+	_ = at
 	s.batch.UseReserve() // so that a full disk can be relieved
 	n.deleting.Add(1)
 	done, err := eng.Commit(s.srv.ctx, s.batch)
@@ -186,34 +225,6 @@ func cmdDel(s *session, args [][]byte) {
 	n.adjust(-1, key, -old.payload())
 	s.ok()
 	s.promise(from, done.Last, errDelete)
-}
-
-// cmdExists is EXISTS key → 1 or 0.
-func cmdExists(s *session, args [][]byte) {
-	if len(args[1]) > maxKey {
-		s.fail(errKeyLong)
-		return
-	}
-	if !s.readable() {
-		return
-	}
-	eng := s.engine()
-	if eng == nil {
-		return
-	}
-	defer s.ns.release()
-	e, ok := s.locate(eng, args[1], errInternal)
-	if !ok {
-		return
-	}
-	from := s.mark()
-	if e.exists {
-		s.integer(1)
-		s.promise(from, e.Seq, errInternal)
-	} else {
-		s.integer(0)
-		s.promise(from, s.ns.missSeq(eng), "")
-	}
 }
 
 // cmdCheck is CHECK key → 1 when the entry verifies, 0 when it is damaged, −1 when it cannot be read, nil when it does
@@ -232,7 +243,7 @@ func cmdCheck(s *session, args [][]byte) {
 	}
 	defer s.ns.release()
 	from := s.mark()
-	e, err := eng.Get(s.srv.ctx, args[1])
+	e, err := s.ns.get(s.srv.ctx, eng, args[1])
 	var damaged *zdb.CorruptionError
 	switch {
 	case err == nil:

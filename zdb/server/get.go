@@ -62,7 +62,7 @@ func (s *session) value(key []byte) {
 }
 
 func (s *session) lookUp(eng *zdb.Namespace, key []byte) (rest *zdb.Entry) {
-	e, err := eng.Locate(s.srv.ctx, key)
+	e, err := s.ns.locate(s.srv.ctx, eng, key)
 	switch {
 	case err == nil:
 		return s.entry(eng, e)

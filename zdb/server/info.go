@@ -175,8 +175,12 @@ func (n *namespace) describe(eng *zdb.Namespace, admin bool) string {
 	t.line("data_limits_bytes", set.MaxSize)
 	t.line("index_size_bytes", index)
 	t.line("index_size_kb", fmt.Sprintf("%.2f", float64(index)/1024))
-	t.line("next_internal_id", fmt.Sprintf("0x%08x", bits.ReverseBytes64(head.Seq.Counter()+1)))
-	t.line("mode", "userkey")
+	next := head.Seq.Counter() + 1
+	if set.Sequential {
+		next = n.nextID.Load()
+	}
+	t.line("next_internal_id", fmt.Sprintf("0x%08x", bits.ReverseBytes64(next)))
+	t.line("mode", modeName(set.Sequential))
 	t.line("stats_data_io_errors", n.failures.Load())
 	t.line("stats_data_io_error_last", n.failedAt.Load())
 	if set.MaxSize > 0 {

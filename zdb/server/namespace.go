@@ -42,6 +42,9 @@ type namespace struct {
 	lastDelete atomic.Uint64
 	deleting   atomic.Int64
 
+	idMu   sync.Mutex    // of a sequential namespace: held while an id is used up
+	nextID atomic.Uint64 // changed under idMu
+
 	failures, failedAt atomic.Int64 // commands that the engine failed, and when the last one was, in Unix seconds
 
 	count
@@ -71,7 +74,14 @@ func (n *namespace) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.count.begin(n.srv.ctx, eng); err != nil {
+	var first []byte
+	if n.sequential() {
+		first = firstID
+		if err := n.loadNextID(ctx, eng); err != nil {
+			return errors.Join(err, eng.Close())
+		}
+	}
+	if err := n.count.begin(n.srv.ctx, eng, first); err != nil {
 		return errors.Join(err, eng.Close())
 	}
 	raise(&n.durable, uint64(eng.Durable().Seq))

@@ -66,6 +66,7 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 			s.log.Warn("directory of a namespace that is not listed, not served", "namespace", name, "list", registryName)
 		}
 	}
+	fixed := false
 	for name, set := range all {
 		if set.Removing {
 			if err := s.db.DropNamespace(ctx, name); err != nil {
@@ -80,13 +81,20 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 		n := s.add(name, set)
 		if name == defaultNamespace {
 			s.protectDefault(n)
-			if !slices.Contains(onDisk, name) {
-				continue
+		}
+		if name != defaultNamespace || slices.Contains(onDisk, name) {
+			if err := n.open(ctx); err != nil {
+				return fmt.Errorf("open namespace %s: %w", name, err)
 			}
 		}
-		if err := n.open(ctx); err != nil {
+		before := n.sequential()
+		if err := s.fixMode(n, n.eng.Load()); err != nil {
 			return fmt.Errorf("open namespace %s: %w", name, err)
 		}
+		fixed = fixed || n.sequential() != before
+	}
+	if fixed {
+		return saveRegistry(s.o.DataDir, s.saved())
 	}
 	return nil
 }
@@ -143,6 +151,7 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	if slices.Contains(onDisk, name) {
 		return errors.New("there is a directory of that name which the list of namespaces does not know")
 	}
+	set.Sequential = s.o.Mode == ModeSequential
 	all := s.saved()
 	all[name] = &set
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
@@ -241,6 +250,17 @@ func (s *Server) changeSettings(n *namespace, change func(*settings), password b
 	if s.lookup(n.name) != n || n.removed.Load() {
 		return errNamespaceRemoved
 	}
+	if err := s.changeLocked(n, change, password); err != nil {
+		return err
+	}
+	if password {
+		n.known.Store(clear)
+	}
+	return nil
+}
+
+// changeLocked is changeSettings for those who hold admin.
+func (s *Server) changeLocked(n *namespace, change func(*settings), password bool) error {
 	set := *n.set.Load()
 	change(&set)
 	all := s.saved()
@@ -256,8 +276,5 @@ func (s *Server) changeSettings(n *namespace, change func(*settings), password b
 		n.known.Store(nil) // before the new hash, so that no moment accepts the old password for the new one
 	}
 	n.set.Store(&set)
-	if password {
-		n.known.Store(clear)
-	}
 	return nil
 }

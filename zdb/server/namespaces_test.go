@@ -151,8 +151,8 @@ func TestProperties(t *testing.T) {
 		do("-Cannot update default namespace", "NSSET", "default", "worm", "1"), do("-Cannot update default namespace", "NSSET", "default", "what", "1"),
 		do("-Unexpected arguments", "NSSET", "ns", "worm"), do("-Invalid argument", "NSSET", "ns", "worm", ""), do("-Namespace too long", "NSSET", strings.Repeat("x", 129), "worm", "1"),
 		do("-Argument too long", "NSSET", "ns", "worm", strings.Repeat("1", 64)), do("-Argument too long", "NSSET", "ns", strings.Repeat("x", 257), "1"),
-		do("-Invalid argument", "NSSET", "ns", "maxsize", "1M"), do("+OK", "NSSET", "ns", "mode", "user"), do("-Invalid property value (expected: user, seq)", "NSSET", "ns", "mode", "x"),
-		do("-This server instance is configured to use a single runtime mode", "NSSET", "ns", "mode", "seq"),
+		do("-Invalid argument", "NSSET", "ns", "maxsize", "1M"), do("-Cannot change mode of used namespace", "NSSET", "ns", "mode", "user"), do("-Invalid property value (expected: user, seq)", "NSSET", "ns", "mode", "x"),
+		do("-Cannot change mode of used namespace", "NSSET", "ns", "mode", "seq"),
 	})
 	locked, frozen := "-Namespace is temporarily locked (read-only)", "-Namespace is temporarily frozen (read-write disabled)"
 	w.want("+OK", "NSSET", "ns", "lock", "1")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -20,6 +21,8 @@ type Options struct {
 	Protect bool
 	// MaxSize limits the default namespace, see NSSET maxsize. 0 leaves it to the default namespace's own setting.
 	MaxSize uint64
+	// Mode fixes the mode of all namespaces. Default: each has its own.
+	Mode Mode
 	// NoSync acknowledges writes before they are durable. The engine still syncs every FlushInterval.
 	NoSync bool
 	// FlushInterval is the age at which unsynced writes are made durable without being asked. Default: the engine's, 1 s.
@@ -104,6 +107,9 @@ func (o Options) Validate() error {
 	}
 	if o.IdleTimeout < 0 || o.FlushInterval < 0 || o.Rotate < 0 {
 		faults = append(faults, errors.New("a time is negative"))
+	}
+	if o.Mode != ModeMixed && o.Mode != ModeUser && o.Mode != ModeSequential {
+		faults = append(faults, fmt.Errorf("mode %q is neither user nor seq", o.Mode))
 	}
 	if o.SegmentSize < 0 {
 		faults = append(faults, errors.New("the segment size is negative"))

@@ -23,8 +23,10 @@ type settings struct {
 	MaxSize  uint64        `json:"maxsize,omitempty"` // bytes of live payload; 0 is no limit
 	Private  bool          `json:"private,omitempty"` // needs the password even for reading
 	Worm     bool          `json:"worm,omitempty"`
-	Locked   bool          `json:"locked,omitempty"` // no writes
-	Frozen   bool          `json:"frozen,omitempty"` // no writes and no reads
+	// Sequential: the server gives out the keys.
+	Sequential bool `json:"sequential,omitempty"`
+	Locked     bool `json:"locked,omitempty"` // no writes
+	Frozen     bool `json:"frozen,omitempty"` // no writes and no reads
 	// Removing marks a namespace whose removal has begun and goes on at the next start.
 	Removing bool `json:"removing,omitempty"`
 }

@@ -2,8 +2,6 @@ package server
 
 import (
 	"bytes"
-	"encoding/binary"
-	"hash/crc32"
 	"strconv"
 
 	"qsfs/zdb"
@@ -16,59 +14,56 @@ const (
 	scanPageMax = 10000
 )
 
-// A cursor of SCAN is opaque to clients: a checksum and the last key seen. The checksum tells it from a key, which
-// some take for a cursor.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-const cursorSum = 4
-
-func makeCursor(key []byte) []byte {
-	c := binary.LittleEndian.AppendUint32(make([]byte, 0, cursorSum+len(key)), crc32.Checksum(key, castagnoli))
-	return append(c, key...)
-}
-
-func parseCursor(c []byte) (key []byte, ok bool) {
-	if len(c) <= cursorSum || len(c) > cursorSum+maxKey {
-		return nil, false
-	}
-	key = c[cursorSum:]
-	return key, binary.LittleEndian.Uint32(c) == crc32.Checksum(key, castagnoli)
-}
-
 // cmdScan is SCAN [cursor] → next cursor, and an array of (key, length, time) in the order of the keys; an error at the
-// end.
-func cmdScan(s *session, args [][]byte) {
+// end. SCANX is the same.
+func cmdScan(s *session, args [][]byte) { s.scan(args, false) }
+
+// cmdRScan is RSCAN [cursor]: SCAN in the other direction.
+func cmdRScan(s *session, args [][]byte) { s.scan(args, true) }
+
+func (s *session) scan(args [][]byte, reverse bool) {
 	if !s.readable() {
 		return
 	}
-	var lower []byte
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
+	o := zdb.IterOptions{KeysOnly: true, Reverse: reverse}
+	if s.ns.sequential() {
+		o.Lower = firstID
+	}
 	if len(args) > 1 {
-		key, ok := parseCursor(args[1])
-		if !ok {
+		key, ok := parseCursor(eng, args[1])
+		switch {
+		case !ok:
 			s.fail(errCursor)
 			return
+		case reverse:
+			o.Upper = key
+		default:
+			o.Lower = after(key)
 		}
-		lower = after(key)
 	}
-	page, ok := s.page(zdb.IterOptions{Lower: lower, KeysOnly: true}, scanPage)
+	page, ok := s.page(eng, o, scanPage)
 	if !ok {
 		return
 	}
-	if len(page.entries) == 0 {
-		from := s.mark()
-		s.fail(errNoMore)
-		s.promise(from, page.seq, "")
-		return
-	}
 	from := s.mark()
-	s.array(2)
-	s.bulk(makeCursor(page.entries[len(page.entries)-1].Key))
-	s.array(len(page.entries))
-	for _, e := range page.entries {
-		s.array(3)
-		s.bulk(e.Key)
-		s.integer(int64(e.Location.Length))
-		s.integer(e.Time.Unix())
+	if n := len(page.entries); n == 0 {
+		s.fail(errNoMore)
+	} else {
+		last := page.entries[n-1]
+		s.array(2)
+		s.bulk(makeCursor(eng, last.Key, last.Location))
+		s.array(n)
+		for _, e := range page.entries {
+			s.array(3)
+			s.bulk(s.ns.outside(e.Key))
+			s.integer(int64(e.Location.Length))
+			s.integer(e.Time.Unix())
+		}
 	}
 	s.promise(from, page.seq, "")
 }
@@ -77,6 +72,10 @@ func cmdScan(s *session, args [][]byte) {
 // order. An empty cursor begins. The cursor is the last key answered.
 func cmdPScan(s *session, args [][]byte) {
 	if !s.readable() {
+		return
+	}
+	if s.ns.sequential() {
+		s.fail(errModeRefuses)
 		return
 	}
 	prefix := args[1]
@@ -97,8 +96,13 @@ func cmdPScan(s *session, args [][]byte) {
 		}
 		count = min(n, scanPageMax)
 	}
+	eng := s.engine()
+	if eng == nil {
+		return
+	}
+	defer s.ns.release()
 	// One more than asked for tells whether there is a next page.
-	page, ok := s.page(zdb.IterOptions{Lower: lower, Upper: behindPrefix(prefix), KeysOnly: true}, count+1)
+	page, ok := s.page(eng, zdb.IterOptions{Lower: lower, Upper: behindPrefix(prefix), KeysOnly: true}, count+1)
 	if !ok {
 		return
 	}
@@ -124,12 +128,7 @@ type page struct {
 }
 
 // page collects up to count entries. On failure it has answered.
-func (s *session) page(o zdb.IterOptions, count int) (p page, ok bool) {
-	eng := s.engine()
-	if eng == nil {
-		return p, false
-	}
-	defer s.ns.release()
+func (s *session) page(eng *zdb.Namespace, o zdb.IterOptions, count int) (p page, ok bool) {
 	it, err := eng.NewIter(s.srv.ctx, o)
 	if err == nil {
 		for ok := it.First(); ok && len(p.entries) < count && err == nil; ok = it.Next() {

@@ -61,6 +61,8 @@ type Server struct {
 	listeners  map[net.Listener]bool
 	conns      map[net.Conn]bool
 	sessions   sync.WaitGroup
+	stop       chan struct{} // closed by STOP
+	stopping   sync.Once
 	closing    sync.Once
 	background sync.WaitGroup // what runs beside sessions until ctx ends
 	closeErr   error
@@ -83,7 +85,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Log, hashing: make(hashing, 2), started: time.Now(), id: 1 + rand.Uint32N(1<<30),
 		namespaces: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
-		troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
+		stop: make(chan struct{}), troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
 	rights, err := newAdminRights(o.Admin)
 	if err != nil {
@@ -190,6 +192,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	<-done
 	return err
 }
+
+// StopRequested returns a channel that is closed when a client with the right has sent STOP. Whoever runs the server
+// should then call Shutdown.
+func (s *Server) StopRequested() <-chan struct{} { return s.stop }
 
 // drain closes the listeners and wakes sessions that wait for input.
 func (s *Server) drain() {

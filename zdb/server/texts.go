@@ -30,6 +30,10 @@ const (
 	errNoMore      = "No more data"
 	errCursor      = "Invalid key format"
 	errCount       = "Invalid count"
+	errUpdateOnly  = "Invalid key, only update authorized"
+	errModeRefuses = "Index running mode doesn't support this feature"
+	errNoMatch     = "No keys match"
+	errTimestamp   = "Invalid timestamp"
 
 	errNameRefused    = "This name is not allowed"
 	errNameTaken      = "This namespace is not available"
@@ -42,6 +46,7 @@ const (
 	errProperty       = "Invalid property"
 	errMode           = "This server instance is configured to use a single runtime mode"
 	errModeValue      = "Invalid property value (expected: user, seq)"
+	errModeInUse      = "Cannot change mode of used namespace"
 	errCannotSaveProp = "Could not save the namespace settings"
 
 	errAuthDisabled   = "Authentication disabled"
@@ -54,6 +59,9 @@ const (
 	errHashLength     = "Invalid hash length"
 	errSecureNotKnown = "Secure authentication not available before the password was sent once"
 	errGuesses        = "Access denied, too many attempts"
+
+	textStop    = "Stopping"
+	textStopOwn = "Stopping this connection, the server needs admin rights"
 
 	errConnections = "Too many connections"
 )

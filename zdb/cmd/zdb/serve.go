@@ -95,6 +95,9 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 		case <-ctx.Done():
 			o.Log.Info("stopping", "connections", srv.Connections())
 			serving = false
+		case <-srv.StopRequested():
+			o.Log.Info("stopping, a client asked for it", "connections", srv.Connections())
+			serving = false
 		case err = <-failed:
 			serving = false
 		case <-hup:

@@ -59,7 +59,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.tlsClientCA, "tls-client-ca", "", "`FILE` with the authorities in PEM that must vouch for each client's certificate")
 	fl.StringVar(&f.o.DataDir, "data", "./zdb-data", "`DIR` of the data segments")
 	fl.StringVar(&f.o.IndexDir, "index", "./zdb-index", "`DIR` of the index segments and the index")
-	fl.StringVar(&f.mode, "mode", "user", "`MODE` of the namespaces: user (keys are the client's)")
+	fl.StringVar(&f.mode, "mode", "mixed", "`MODE` of the namespaces: user (keys are the client's), seq (the server numbers the values) or mixed (each its own)")
 	fl.StringVar(&f.sync, "sync", "always", "`WHEN` writes are made durable: always (before the reply) or none (about once a second)")
 	fl.Lookup("sync").NoOptDefVal = "always"
 	fl.IntVar(&f.syncTime, "synctime", 0, "`SECONDS` after which the log is made durable; replies do not wait for it, as with --sync=none")
@@ -99,11 +99,13 @@ func (f *serveFlags) options() (server.Options, error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	o := f.o
 	switch f.mode {
-	case "user":
-	case "seq", "mixed":
-		fault("--mode %s: this version serves user mode only", f.mode)
+	case "mixed":
+	case "user", "seq":
+		o.Mode = server.Mode(f.mode)
+	case "direct": // what the original once called it
+		o.Mode = server.ModeSequential
 	default:
-		fault("--mode %q: want user", f.mode)
+		fault("--mode %q: want user, seq or mixed", f.mode)
 	}
 	if f.changed("background") {
 		fault("--background: let systemd run it (zdb@.service), or start it with setsid and &")

@@ -35,7 +35,7 @@ func TestServeFlagsOfTheOriginal(t *testing.T) {
 		check func(f serveFlags, o server.Options) bool
 	}{
 		{"--data /d --index /i", func(_ serveFlags, o server.Options) bool { return o.DataDir == "/d" && o.IndexDir == "/i" }},
-		{"--mode user", func(serveFlags, server.Options) bool { return true }},
+		{"--mode user", func(_ serveFlags, o server.Options) bool { return o.Mode == server.ModeUser }},
 		{"--datasize 1.5M", func(_ serveFlags, o server.Options) bool { return o.SegmentSize == 3<<19 }},
 		{"--datasize 530432", func(_ serveFlags, o server.Options) bool { return o.SegmentSize == 530432 }},
 		{"", func(f serveFlags, _ server.Options) bool { return slices.Equal(f.listen, []string{"127.0.0.1:9900"}) }},

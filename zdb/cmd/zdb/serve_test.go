@@ -94,7 +94,7 @@ func TestServeFaults(t *testing.T) {
 		{"what", 2, "unknown command"},
 		{"serve extra", 2, "unexpected argument"},
 		{"serve --nonsense", 2, "unknown flag"},
-		{"serve --mode seq", 2, "user mode only"},
+		{"serve --mode hash", 2, "want user, seq or mixed"},
 		{"serve --sync=sometimes --segment-size 1 --ballast 1X --listen a:b:c", 2, "--sync"},
 		{"serve --admin a --admin-file b", 2, "admin"},
 		{"serve --admin-file " + empty, 2, "empty"},

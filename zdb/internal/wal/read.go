@@ -131,3 +131,19 @@ func readChecked(r io.ReaderAt, loc segfile.Location, off int64, p []byte) (bad 
 	}
 	return -1, nil
 }
+
+// ReadKey reads the key of n bytes that stands before the value at loc. Nothing here says that it is one: the caller must
+// know from elsewhere what it has to be, as its checksum.
+func (l *Log) ReadKey(loc segfile.Location, n int) ([]byte, error) {
+	at := loc.Offset - int64(batch.Head(loc.Length)) - int64(n)
+	if at < segfile.HeaderSize {
+		return nil, fmt.Errorf("%w: key of %v", ErrRange, loc)
+	}
+	handle, err := l.open(loc)
+	if err != nil {
+		return nil, err
+	}
+	key := make([]byte, n)
+	_, err = handle.ReadAt(key, at)
+	return key, errors.Join(err, handle.Release())
+}
