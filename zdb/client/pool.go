@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -95,6 +96,20 @@ func (c *Client) drop(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conns = slices.DeleteFunc(c.conns, func(x *conn) bool { return x == cn })
+}
+
+// Connect makes one connection, secure and greeted as o says, for who speaks RESP over it himself.
+func Connect(ctx context.Context, o Options) (net.Conn, error) {
+	c, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, c.cancel)()
+	cn, err := c.connect()
+	if err != nil {
+		return nil, err
+	}
+	return cn.nc, nil // nothing is in its decoder: every reply of the greeting has been read
 }
 
 // connect makes a connection and greets: admin password, namespace, or at least a PING, for a server may accept a

@@ -34,7 +34,7 @@ Bad entries are listed, one key per line. The exit code is 7 when there are any.
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.address, "address", "127.0.0.1:9900", "`ADDRESS` of the server: host:port or unix:/path")
+	fl.StringVar(&f.address, "address", "127.0.0.1:9900", addressUsage)
 	fl.StringVar(&f.namespace, "namespace", "default", "`NAME` of the namespace")
 	fl.StringVar(&f.password, "password", os.Getenv("ZDB_PASSWORD"), "`PASSWORD` of the namespace, also from ZDB_PASSWORD")
 	return c

@@ -30,7 +30,7 @@ func statCommand() *cobra.Command {
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.address, "address", "127.0.0.1:9900", "`ADDRESS` of the server: host:port or unix:/path")
+	fl.StringVar(&f.address, "address", "127.0.0.1:9900", addressUsage)
 	fl.StringVar(&f.admin, "admin", os.Getenv("ZDB_ADMIN"), "admin `PASSWORD`, also from ZDB_ADMIN; shows more")
 	fl.BoolVar(&f.json, "json", false, "all fields, as JSON")
 	return c
