@@ -46,6 +46,7 @@ lint:
 
 bench: build test-tools
 	$(GO) run ./bench/memory -bin bin
+	$(GO) run ./bench/zdb -ours bin/zdb -quick
 
 # Each fuzz target in turn.
 fuzz:
