@@ -107,7 +107,13 @@ func (s *session) execute(args [][]byte) {
 			}
 		}
 	}
+	if s.srv.metrics == nil {
+		c.run(s, args)
+		return
+	}
+	began := time.Now()
 	c.run(s, args)
+	s.srv.metrics.observe(c, began)
 }
 
 // engine returns the engine's namespace of the session until s.ns.release, or answers the reason why there is none.

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"qsfs/zdb"
 )
@@ -140,6 +141,10 @@ func (n *namespace) syncTo(ctx context.Context, seq zdb.Seq) error {
 	eng := n.eng.Load()
 	if eng == nil {
 		return errNamespaceRemoved
+	}
+	if m := n.srv.metrics; m != nil {
+		began := time.Now()
+		defer func() { m.durable.Observe(time.Since(began).Seconds()) }()
 	}
 	return eng.SyncTo(ctx, seq)
 }

@@ -54,6 +54,9 @@ type Options struct {
 	// DrainTimeout bounds how long a stop waits for clients to take their replies. Default 10 s.
 	DrainTimeout time.Duration
 
+	// Metrics gathers what Server.Metrics shows.
+	Metrics bool
+
 	Log *slog.Logger // nil discards
 
 	// Engine may change the engine's options before it opens; for tests that make its files fail.

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"qsfs/zdb"
+	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/resp"
 )
 
@@ -45,6 +46,7 @@ type Server struct {
 	hashing hashing
 	buffers *resp.Buffers // for large requests of all sessions
 	stats   stats
+	metrics *metrics // nil when they are not gathered
 	guesses guesses
 	started time.Time
 	id      uint32
@@ -93,7 +95,16 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.rights.Store(rights)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	db, err := zdb.Open(ctx, o.engineOptions())
+	engine := o.engineOptions()
+	if o.Metrics {
+		s.metrics = newMetrics()
+		s.metrics.registry.MustRegister(collector{s})
+		if engine.FS == nil {
+			engine.FS = vfs.OS
+		}
+		engine.FS = timedFS{engine.FS, s.metrics.fsync}
+	}
+	db, err := zdb.Open(ctx, engine)
 	if err != nil {
 		s.cancel()
 		return nil, err
@@ -246,6 +257,9 @@ const troublePause = 10 * time.Second
 func (s *Server) trouble(step, namespace string, err error) {
 	if s.ctx.Err() != nil {
 		return
+	}
+	if s.metrics != nil {
+		s.metrics.troubles.WithLabelValues(step).Inc()
 	}
 	key := fmt.Sprintf("%s %s %v", step, namespace, err)
 	s.troubleMu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -87,6 +88,11 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 	for _, l := range listeners {
 		go func() { failed <- srv.Serve(l) }()
 	}
+	stopMetrics, err := serveMetrics(f.metrics, srv, o.Log)
+	if err != nil {
+		return errors.Join(err, srv.Close())
+	}
+	defer stopMetrics()
 	notify(o.Log, daemon.SdNotifyReady)
 	stopWatchdog := watchdog(o.Log)
 	defer stopWatchdog()
@@ -112,6 +118,29 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 		o.Log.Info("stopped")
 	}
 	return err
+}
+
+// serveMetrics answers Prometheus at an address, if there is one.
+func serveMetrics(address string, srv *server.Server, log *slog.Logger) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", srv.Metrics())
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics are not served any more", "err", err)
+		}
+	}()
+	log.Info("metrics", "address", l.Addr().String())
+	return func() { web.Close(); <-done }, nil
 }
 
 // prepare makes the namespaces that were asked for and opens the listeners, so that nobody is served before both.

@@ -207,7 +207,7 @@ func (f *serveFlags) listening(o *server.Options, fault faultFunc) {
 		full = append(full, "unix:"+f.socket)
 	}
 	f.listen = full
-	if f.metrics != "" {
+	if o.Metrics = f.metrics != ""; o.Metrics {
 		if _, _, err := net.SplitHostPort(f.metrics); err != nil {
 			fault("--metrics: %w", err)
 		}

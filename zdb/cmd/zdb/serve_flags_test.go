@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,5 +131,29 @@ func TestServeReload(t *testing.T) {
 	fresh, err := os.ReadFile(log)
 	if err != nil || !strings.Contains(string(fresh), "stopped") {
 		t.Errorf("log after the hang-up: %v\n%s", err, fresh)
+	}
+}
+
+func TestServeMetrics(t *testing.T) {
+	n := newNode(t, "--metrics", "127.0.0.1:0")
+	n.start()
+	_, address, ok := strings.Cut(n.log.String(), "msg=metrics address=")
+	if !ok {
+		t.Fatalf("no address in the log:\n%s", n.log.String())
+	}
+	address, _, _ = strings.Cut(address, "\n")
+	for path, code := range map[string]int{"/metrics": 200, "/": 404} {
+		r, err := http.Get("http://" + address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != code || strings.Contains(string(body), "zdb_connections ") != (code == 200) {
+			t.Errorf("%s: %v, %v\n%.300s", path, r.Status, err, body)
+		}
+	}
+	if code := n.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, n.log.String())
 	}
 }

@@ -1,0 +1,91 @@
+package server
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// scrape returns the samples of /metrics by name with labels.
+func (ts *testServer) scrape() (map[string]float64, string) {
+	ts.t.Helper()
+	rec := httptest.NewRecorder()
+	ts.Metrics().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	if rec.Code != 200 {
+		ts.t.Fatalf("status %d: %s", rec.Code, rec.Body)
+	}
+	all := map[string]float64{}
+	for line := range strings.Lines(rec.Body.String()) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && !strings.HasPrefix(line, "#") {
+			all[line[:i]], _ = strconv.ParseFloat(strings.TrimSpace(line[i:]), 64)
+		}
+	}
+	return all, rec.Body.String()
+}
+
+func TestMetrics(t *testing.T) {
+	ts := start(t, func(o *Options) { o.Metrics = true })
+	w := ts.adminWire()
+	w.want("+OK", "NSNEW", "ns")
+	w.want("+OK", "NSSET", "ns", "password", "hush-ns")
+	w.want("+OK", "NSSET", "ns", "maxsize", "5000000")
+	w.want("-"+errDenied, "SELECT", "ns", "hush-wrong")
+	w.want("+OK", "SELECT", "ns", "hush-ns")
+	for i := range 10 {
+		w.do("SET", fmt.Sprintf("hush-key-%d", i), "hush-value")
+	}
+	w.want(`"hush-value"`, "GET", "hush-key-3")
+	w.want("-"+errUnsupported, "HUSH-COMMAND")
+	ts.dial().want("-"+errPermission, "NSNEW", "x")
+	got, text := ts.scrape()
+	for name, want := range map[string]float64{
+		`zdb_command_seconds_count{command="SET"}`:       10,
+		`zdb_command_seconds_count{command="GET"}`:       1,
+		`zdb_namespace_keys{namespace="ns"}`:             10,
+		`zdb_namespace_payload_bytes{namespace="ns"}`:    100,
+		`zdb_namespace_limit_bytes{namespace="ns"}`:      5000000,
+		`zdb_namespace_writes_total{namespace="ns"}`:     10,
+		`zdb_namespace_read_bytes_total{namespace="ns"}`: 10,
+		`zdb_namespace_writable{namespace="ns"}`:         1,
+		`zdb_passwords_wrong_total`:                      1,
+		`zdb_commands_unknown_total`:                     1,
+		`zdb_commands_unauthorized_total`:                1,
+		`zdb_connections`:                                2,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
+		}
+	}
+	for _, name := range []string{"zdb_fsync_seconds_count", "zdb_durable_wait_seconds_count", "process_resident_memory_bytes", "zdb_data_disk_free_bytes"} {
+		if got[name] <= 0 {
+			t.Errorf("%s is %v", name, got[name])
+		}
+	}
+	for _, secret := range []string{"hush", adminPassword + `"`} {
+		if strings.Contains(strings.ToLower(text), secret) {
+			t.Errorf("the metrics show %s", secret)
+		}
+	}
+}
+
+func TestMetricsAreBounded(t *testing.T) {
+	ts := start(t, func(o *Options) { o.Metrics = true })
+	const most = 3
+	ts.metrics.most = most
+	w := ts.adminWire()
+	for i := range most + 3 {
+		w.want("+OK", "NSNEW", fmt.Sprintf("n%04d", i))
+	}
+	last := fmt.Sprintf("n%04d", most+2)
+	w.want("+OK", "SELECT", last)
+	w.want(`"k"`, "SET", "k", "v")
+	got, text := ts.scrape()
+	if got[`zdb_namespace_keys{namespace="`+otherNamespaces+`"}`] != 1 || strings.Contains(text, last) {
+		t.Errorf("the keys of the others: %v", got[`zdb_namespace_keys{namespace="`+otherNamespaces+`"}`])
+	}
+	if n := strings.Count(text, "zdb_namespace_keys{"); n != most+1 {
+		t.Errorf("%d namespaces have figures", n)
+	}
+}
