@@ -29,6 +29,7 @@ func cmdCAS(s *session, args [][]byte) {
 func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.Entry) {
 	key, value := args[1], args[2]
 	defer s.ns.lock(key).Unlock()
+	defer s.announce()
 	old, ok := s.locate(eng, key, errInternal)
 	if !ok {
 		return nil

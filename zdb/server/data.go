@@ -22,6 +22,7 @@ func cmdSet(s *session, args [][]byte) {
 	}
 	defer s.ns.release()
 	defer s.ns.lock(key).Unlock()
+	defer s.announce()
 	old, ok := s.locate(eng, key, errWrite)
 	if !ok {
 		return
@@ -50,8 +51,7 @@ func (s *session) timestamp(args [][]byte, i int) (at time.Time, ok bool) {
 		return at, true
 	}
 	if !s.admin {
-		s.srv.stats.unauthorized.Add(1)
-		s.fail(errPermission)
+		s.unauthorized()
 		return at, false
 	}
 	sec, err := strconv.ParseUint(string(args[i]), 10, 32)
@@ -193,6 +193,7 @@ func cmdDel(s *session, args [][]byte) {
 	n := s.ns
 	defer n.release()
 	defer n.lock(key).Unlock()
+	defer s.announce()
 	old, ok := s.locate(eng, key, errDelete)
 	if !ok {
 		return

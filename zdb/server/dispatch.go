@@ -9,6 +9,7 @@ import (
 
 // A command is one row of the table. Arity counts the name.
 type command struct {
+	name     string
 	min, max int  // max 0 is no limit
 	full     bool // no argument may be empty
 	admin    bool
@@ -17,11 +18,14 @@ type command struct {
 }
 
 // The table of commands. Names are matched as a whole and without regard to case.
-var commands = map[string]*command{
+var commands = named(map[string]*command{
 	"PING":        {min: 1, run: cmdPing},
 	"TIME":        {min: 1, run: cmdTime},
 	"INFO":        {min: 1, run: cmdInfo},
 	"STOP":        {min: 1, run: cmdStop},
+	"WAIT":        {min: 1, run: cmdWait},
+	"MIRROR":      {min: 1, admin: true, run: cmdMirror},
+	"MASTER":      {min: 1, admin: true, run: func(s *session, _ [][]byte) { s.fail(errMaster) }},
 	"AUTH":        {min: 1, run: cmdAuth},
 	"*":           {min: 1, run: func(s *session, _ [][]byte) { s.fail(errNotACommand) }},
 	"SET":         {min: 3, max: 4, run: cmdSet},
@@ -49,6 +53,13 @@ var commands = map[string]*command{
 	"NSINFO":      {min: 2, max: 2, full: true, run: cmdNSInfo},
 	"NSLIST":      {min: 1, run: cmdNSList},
 	"NSJUMP":      {min: 1, admin: true, run: cmdNSJump},
+})
+
+func named(table map[string]*command) map[string]*command {
+	for name, c := range table {
+		c.name = name
+	}
+	return table
 }
 
 // longestName bounds the names that are looked up.
@@ -82,31 +93,15 @@ func (s *session) execute(args [][]byte) {
 		s.fail(errUnsupported)
 		return
 	}
-	if c.admin && !s.admin {
-		s.srv.stats.unauthorized.Add(1)
-		s.fail(errPermission)
-		return
+	s.announced = false
+	s.args, s.command = args, c
+	if s.allowed(c, args) {
+		s.run(c, args)
 	}
-	if len(args) < c.min {
-		if c.few != "" {
-			s.fail(c.few)
-		} else {
-			s.fail(errArity)
-		}
-		return
-	}
-	if c.max > 0 && len(args) > c.max {
-		s.fail(errArity)
-		return
-	}
-	if c.full {
-		for _, a := range args[1:] {
-			if len(a) == 0 {
-				s.fail(errEmptyArgument)
-				return
-			}
-		}
-	}
+	s.announce()
+}
+
+func (s *session) run(c *command, args [][]byte) {
 	if s.srv.metrics == nil {
 		c.run(s, args)
 		return
@@ -114,6 +109,41 @@ func (s *session) execute(args [][]byte) {
 	began := time.Now()
 	c.run(s, args)
 	s.srv.metrics.observe(c, began)
+}
+
+// allowed checks what the table says of a command. On failure it has answered.
+func (s *session) allowed(c *command, args [][]byte) bool {
+	if c.admin && !s.admin {
+		s.unauthorized()
+		return false
+	}
+	if len(args) < c.min {
+		if c.few != "" {
+			s.fail(c.few)
+		} else {
+			s.fail(errArity)
+		}
+		return false
+	}
+	if c.max > 0 && len(args) > c.max {
+		s.fail(errArity)
+		return false
+	}
+	if c.full {
+		for _, a := range args[1:] {
+			if len(a) == 0 {
+				s.fail(errEmptyArgument)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// unauthorized answers that the command needs admin rights.
+func (s *session) unauthorized() {
+	s.srv.stats.unauthorized.Add(1)
+	s.fail(errPermission)
 }
 
 // engine returns the engine's namespace of the session until s.ns.release, or answers the reason why there is none.

@@ -151,9 +151,10 @@ func (s *session) piece(l zdb.Location, off int64, n int) error {
 	return nil
 }
 
-// flushed flushes, and notes when the connection is gone.
+// flushed flushes in the middle of a reply, and notes when the connection is gone.
 func (s *session) flushed() bool {
-	if s.flush() != nil {
+	s.publish()
+	if s.out.flush(true) != nil {
 		s.broken = true
 	}
 	return !s.broken

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"qsfs/zdb/crashpoint"
 	"qsfs/zdb/resp"
 )
+
+var errBehind = errors.New("client is too far behind")
 
 const (
 	// flushBytes is how much a chunk holds before it goes out although more commands are waiting.
@@ -33,6 +36,7 @@ type chunk struct {
 	promises []promise
 	ns       *namespace
 	seq      zdb.Seq // 0: nothing to wait for
+	side     bool    // messages that are no replies; see inject
 }
 
 // An outbox holds the replies of one connection. The session fills a chunk and flushes it when its input is drained; a
@@ -40,6 +44,9 @@ type chunk struct {
 // goes on with the next commands. So one fsync covers whatever was committed while the one before it ran, over all
 // connections. Order is kept. The queue is bounded: a client that does not read stops being served, and is cut off when
 // it takes nothing for the write timeout.
+//
+// Other sessions may inject messages that are no replies. They go between two replies, never into one that leaves piece
+// by piece.
 type outbox struct {
 	nc      net.Conn
 	ctx     context.Context // of the server; its end lets waiting for fsyncs end
@@ -52,8 +59,10 @@ type outbox struct {
 	mu      sync.Mutex
 	changed *sync.Cond // room in the queue, the writer idle, something to write
 	queue   []chunk
-	queued  int  // bytes of queue and of what the writer works on
-	busy    bool // the writer works on chunks it took
+	queued  int    // bytes of queue and of what the writer works on
+	busy    bool   // the writer works on chunks it took, or the session itself is writing
+	partial bool   // what was flushed last ended within a reply
+	side    []byte // injected meanwhile
 	running bool
 	closed  bool
 	err     error // the connection broke
@@ -75,9 +84,9 @@ func (o *outbox) promise(from int, ns *namespace, seq zdb.Seq, failed string) {
 	o.cur.promises = append(o.cur.promises, promise{from, len(o.cur.buf), failed})
 }
 
-// flush sends what has been collected, or hands it to the writer.
-func (o *outbox) flush() error {
-	if len(o.cur.buf) == 0 {
+// flush sends what has been collected, or hands it to the writer. partial says that it ends within a reply.
+func (o *outbox) flush(partial bool) error {
+	if len(o.cur.buf) == 0 && (partial || !o.partial) {
 		return nil
 	}
 	o.mu.Lock()
@@ -86,24 +95,27 @@ func (o *outbox) flush() error {
 		return o.err
 	}
 	if o.cur.seq == 0 && len(o.queue) == 0 && !o.busy {
+		o.busy, o.partial = true, partial
+		o.releaseSide()
 		o.mu.Unlock()
 		err := o.write(o.cur.buf)
 		o.cur.buf = o.cur.buf[:0]
 		if cap(o.cur.buf) > keepChunk {
 			o.cur.buf = nil
 		}
-		if err != nil {
-			o.mu.Lock()
+		o.mu.Lock()
+		o.busy = false
+		if err != nil && o.err == nil {
 			o.err = err
-			o.mu.Unlock()
 		}
+		if len(o.queue) > 0 {
+			o.changed.Broadcast()
+		}
+		o.mu.Unlock()
 		return err
 	}
 	defer o.mu.Unlock()
-	if !o.running {
-		o.running = true
-		go o.run()
-	}
+	o.start()
 	for o.queued > 0 && o.queued+len(o.cur.buf) > o.limit && o.err == nil {
 		o.changed.Wait()
 	}
@@ -113,13 +125,60 @@ func (o *outbox) flush() error {
 	o.queue = append(o.queue, o.cur)
 	o.queued += len(o.cur.buf)
 	o.cur, o.spare = o.spare, chunk{}
+	o.partial = partial
+	o.releaseSide()
 	o.changed.Broadcast()
 	return nil
 }
 
-// close sends what is left and waits for the writer. It does not close the connection.
-func (o *outbox) close() error {
-	err := o.flush()
+// start starts the writer. The caller holds mu.
+func (o *outbox) start() {
+	if !o.running {
+		o.running = true
+		go o.run()
+	}
+}
+
+// inject sends a message that is no reply, from another session. It does not wait: when more than limit bytes have not
+// been taken yet, the connection is cut off, and the error says so. A single larger message passes.
+func (o *outbox) inject(message []byte, limit int) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil || o.closed {
+		return nil
+	}
+	if waiting := o.queued + len(o.side); waiting > 0 && waiting+len(message) > limit {
+		o.err = errBehind
+		o.nc.Close()
+		o.changed.Broadcast()
+		return o.err
+	}
+	o.side = append(o.side, message...)
+	o.releaseSide()
+	return nil
+}
+
+// releaseSide queues injected messages when nothing is sent half. The caller holds mu.
+func (o *outbox) releaseSide() {
+	if o.partial || len(o.side) == 0 {
+		return
+	}
+	o.queued += len(o.side)
+	if n := len(o.queue); n > 0 && o.queue[n-1].side && len(o.queue[n-1].buf)+len(o.side) <= keepChunk {
+		o.queue[n-1].buf = append(o.queue[n-1].buf, o.side...)
+		o.side = o.side[:0]
+	} else {
+		o.queue = append(o.queue, chunk{buf: o.side, side: true})
+		o.side = nil
+	}
+	o.start()
+	o.changed.Broadcast()
+}
+
+// close sends what is left and waits for the writer. It does not close the connection. broken says that the last reply
+// is not complete.
+func (o *outbox) close(broken bool) error {
+	err := o.flush(broken)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
@@ -138,12 +197,12 @@ func (o *outbox) run() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
-		for len(o.queue) == 0 && !o.closed && o.err == nil {
+		for o.err == nil && (o.busy || len(o.queue) == 0 && !o.closed) {
 			o.changed.Wait()
 		}
 		if len(o.queue) == 0 || o.err != nil {
 			o.running = false
-			o.queue, o.queued = nil, 0
+			o.queue, o.queued, o.side = nil, 0, nil
 			o.changed.Broadcast()
 			return
 		}

@@ -93,6 +93,7 @@ func (s *session) enter(n *namespace, writable bool) {
 		return
 	}
 	s.ns, s.writable = n, writable
+	s.srv.watch.move(s, n.name)
 	s.ok()
 }
 

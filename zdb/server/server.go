@@ -63,6 +63,8 @@ type Server struct {
 	listeners  map[net.Listener]bool
 	conns      map[net.Conn]bool
 	sessions   sync.WaitGroup
+	watch      watchers
+	find       func(name []byte) *command
 	stop       chan struct{} // closed by STOP
 	stopping   sync.Once
 	closing    sync.Once
@@ -87,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Log, hashing: make(hashing, 2), started: time.Now(), id: 1 + rand.Uint32N(1<<30),
 		namespaces: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
-		stop: make(chan struct{}), troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
+		find: findCommand, stop: make(chan struct{}), troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
 	rights, err := newAdminRights(o.Admin)
 	if err != nil {
@@ -154,7 +156,7 @@ const acceptPause = 100 * time.Millisecond
 
 // admit starts a session, or says why there is none.
 func (s *Server) admit(nc net.Conn) {
-	s.stats.clients.Add(1)
+	number := s.stats.clients.Add(1)
 	s.connsMu.Lock()
 	refuse := len(s.conns) >= s.o.MaxConns
 	if s.draining.Load() {
@@ -181,7 +183,7 @@ func (s *Server) admit(nc net.Conn) {
 			delete(s.conns, nc)
 			s.connsMu.Unlock()
 		}()
-		newSession(s, nc).serve()
+		newSession(s, nc, number).serve()
 	})
 }
 

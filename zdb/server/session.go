@@ -24,15 +24,19 @@ type session struct {
 	rd  *resp.Reader
 	out *outbox
 
-	ns       *namespace
-	admin    bool
-	writable bool
-	nonce    string // of the last challenge; used once
-	failures int    // wrong passwords
-	hangUp   bool   // close when the input is drained
-	broken   bool   // close at once: the connection is gone, or a reply cannot be completed
-	timed    bool   // a read deadline is set
-	waits    bool   // for what others do; it may be silent longer than the idle timeout
+	ns        *namespace
+	admin     bool
+	writable  bool
+	nonce     string   // of the last challenge; used once
+	failures  int      // wrong passwords
+	hangUp    bool     // close when the input is drained
+	broken    bool     // close at once: the connection is gone, or a reply cannot be completed
+	timed     bool     // a read deadline is set
+	command   *command // being executed
+	args      [][]byte
+	announced bool      // the command was shown to those who watch
+	number    int64     // of the connection
+	waits     time.Time // for what others do, until then; the idle timeout begins after it
 
 	batch    *zdb.Batch // reused by writes
 	scratch  []byte     // for comparing values
@@ -40,8 +44,8 @@ type session struct {
 	read     uint64     // bytes published
 }
 
-func newSession(srv *Server, nc net.Conn) *session {
-	s := &session{srv: srv, nc: nc, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
+func newSession(srv *Server, nc net.Conn, number int64) *session {
+	s := &session{srv: srv, nc: nc, number: number, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
 	s.admin = srv.rights.Load().open()
 	s.writable = s.ns.set.Load().Password == nil
 	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Buffers: srv.buffers}, resp.Limits{})
@@ -62,10 +66,11 @@ func (s *session) serve() {
 		s.out.cur.buf = resp.AppendError(s.out.cur.buf, pe.Text)
 	}
 	s.publish()
+	s.srv.watch.leave(s)
 	if s.broken {
 		s.out.cur = chunk{} // half a reply
 	}
-	if s.out.close() == nil && !s.broken {
+	if s.out.close(s.broken) == nil && !s.broken {
 		switch {
 		case pe != nil, s.hangUp:
 			linger(s.nc, lingerTime)
@@ -103,16 +108,13 @@ func (s *session) beforeRead(partial bool) error {
 		return errHangUp
 	}
 	idle := s.srv.o.IdleTimeout
-	if s.waits {
-		idle = 0
-	}
 	if partial || s.timed || idle > 0 { // an idle connection may stay, half a request may not
 		var deadline time.Time
 		switch {
 		case partial:
 			deadline = time.Now().Add(s.srv.o.RequestTimeout)
 		case idle > 0:
-			deadline = time.Now().Add(idle)
+			deadline = later(time.Now(), s.waits).Add(idle)
 		}
 		s.timed = partial || idle > 0
 		if err := s.nc.SetReadDeadline(deadline); err != nil {
@@ -125,10 +127,17 @@ func (s *session) beforeRead(partial bool) error {
 	return nil
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // flush publishes the counters first, so that a client which has its reply finds it counted.
 func (s *session) flush() error {
 	s.publish()
-	return s.out.flush()
+	return s.out.flush(false)
 }
 
 func (s *session) publish() {

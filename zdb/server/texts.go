@@ -60,6 +60,12 @@ const (
 	errSecureNotKnown = "Secure authentication not available before the password was sent once"
 	errGuesses        = "Access denied, too many attempts"
 
+	errUnknownWatch = "Unknown command to watch"
+	errWaitTime     = "Invalid timeout"
+	errWaitOver     = "Timeout"
+	errMaster       = "MASTER is not supported, this server has no owner ids"
+	textMirror      = "Starting mirroring"
+
 	textStop    = "Stopping"
 	textStopOwn = "Stopping this connection, the server needs admin rights"
 
