@@ -60,3 +60,6 @@ func nameOf(dir string) (string, bool) {
 	again, err := dirName(name)
 	return name, err == nil && again == dir
 }
+
+// Dirs are the directories of the namespace: that of its data segments, and that of its index segments and its index.
+func (n *Namespace) Dirs() (data, index string) { return n.dataDir, n.indexDir }

@@ -166,6 +166,9 @@ func (s *session) engine() *zdb.Namespace {
 func (s *session) trouble(step string, err error) {
 	s.ns.failures.Add(1)
 	s.ns.failedAt.Store(time.Now().Unix())
+	if damaged := (*zdb.CorruptionError)(nil); errors.As(err, &damaged) {
+		s.ns.damage.Add(1)
+	}
 	s.srv.trouble(step, s.ns.name, err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qsfs/zdb"
+	"qsfs/zdb/segfile"
 )
 
 // stats are the counters of the whole server.
@@ -88,15 +89,25 @@ func cmdInfo(s *session, _ [][]byte) {
 
 	t.section("clients")
 	t.line("clients_lifetime", st.clients.Load())
-	t.line("clients_connected", srv.Connections())
 
 	t.section("internals")
 	t.line("sequential_key_size", 8)
+	t.line("data_version", segfile.Version)
+	t.line("index_version", segfile.Version)
 
 	t.section("stats")
 	t.line("commands_executed", st.commands.Load())
 	t.line("commands_failed", st.failed.Load())
 	t.line("commands_unauthorized", st.unauthorized.Load())
+	data, index := &srv.disk.data, &srv.disk.index
+	t.line("index_disk_read_failed", index.readFailed.Load())
+	t.line("index_disk_write_failed", index.writeFailed.Load())
+	t.line("data_disk_read_failed", data.readFailed.Load())
+	t.line("data_disk_write_failed", data.writeFailed.Load())
+	t.size("index_disk_read", index.read.Load())
+	t.size("index_disk_write", index.written.Load())
+	t.size("data_disk_read", data.read.Load())
+	t.size("data_disk_write", data.written.Load())
 	t.size("network_rx", st.bytesIn.Load())
 	t.size("network_tx", st.bytesOut.Load())
 
@@ -108,6 +119,9 @@ func cmdInfo(s *session, _ [][]byte) {
 	}
 	srv.mu.RUnlock()
 	t.section("traffic")
+	t.line("clients_connected", srv.Connections())
+	t.line("clients_refused", st.refused.Load())
+	t.line("sync", syncName(srv.o.NoSync))
 	t.line("commands", st.commands.Load())
 	t.line("bytes_in", st.bytesIn.Load())
 	t.line("bytes_out", st.bytesOut.Load())
@@ -127,6 +141,13 @@ func (t *traffic) lines(text *infoText) {
 	text.line("get_bytes", t.getBytes.Load())
 	text.line("sets", t.sets.Load())
 	text.line("set_bytes", t.setBytes.Load())
+}
+
+func syncName(none bool) string {
+	if none {
+		return "none"
+	}
+	return "always"
 }
 
 func incarnation(eng *zdb.Namespace) string {
@@ -181,19 +202,19 @@ func (n *namespace) describe(eng *zdb.Namespace, admin bool) string {
 	}
 	t.line("next_internal_id", fmt.Sprintf("0x%08x", bits.ReverseBytes64(next)))
 	t.line("mode", modeName(set.Sequential))
+	t.line("stats_index_io_errors", 0) // an index that fails is built anew and fails no command
+	t.line("stats_index_io_error_last", 0)
+	t.line("stats_index_faults", stats.IndexRebuilt)
 	t.line("stats_data_io_errors", n.failures.Load())
 	t.line("stats_data_io_error_last", n.failedAt.Load())
+	t.line("stats_data_faults", n.damage.Load())
 	if set.MaxSize > 0 {
 		t.line("space_available", max(int64(min(set.MaxSize, 1<<62))-payload, 0))
 	}
 	t.size("index_disk_freespace", freeSpace(o.IndexDir))
 	t.size("data_disk_freespace", freeSpace(o.DataDir))
-	t.line("incarnation", incarnation(eng))
-	t.line("data_disk_used_bytes", stats.LocalBytes)
-	t.line("writable", yesNo(eng.Err() == nil && !stats.NoSpace))
-	n.traffic.lines(&t)
 	if admin {
-		data, index := filepath.Join(o.DataDir, n.name), filepath.Join(o.IndexDir, n.name)
+		data, index := eng.Dirs()
 		t.line("data_path", data)
 		t.line("data_active", filepath.Join(data, head.Segment.DataName()))
 		t.line("index_path", index)
@@ -201,6 +222,11 @@ func (n *namespace) describe(eng *zdb.Namespace, admin bool) string {
 		t.line("data_current_id", uint32(head.Segment))
 		t.line("data_current_offset", head.Offset)
 	}
+	t.line("incarnation", incarnation(eng))
+	t.line("data_disk_used_bytes", stats.LocalBytes)
+	t.line("writable", yesNo(eng.Err() == nil && !stats.NoSpace))
+	t.line("sync", syncName(o.NoSync))
+	n.traffic.lines(&t)
 	return t.String()
 }
 

@@ -89,3 +89,45 @@ func TestMetricsAreBounded(t *testing.T) {
 		t.Errorf("%d namespaces have figures", n)
 	}
 }
+
+// INFO and NSINFO begin with the original's lines in the original's order; ours come behind.
+func TestInfoLines(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	w.want("+OK", "NSNEW", "ns")
+	w.want("+OK", "NSSET", "ns", "maxsize", "1000000")
+	w.want("+OK", "SELECT", "ns")
+	w.want(`"k"`, "SET", "k", "hello")
+	keys := func(text string) (all []string) {
+		text, _ = strconv.Unquote(text)
+		for line := range strings.Lines(text) {
+			if key, _, ok := strings.Cut(line, ": "); ok {
+				all = append(all, key)
+			} else {
+				all = append(all, strings.TrimSpace(line))
+			}
+		}
+		return all
+	}
+	for _, tc := range []struct{ text, want string }{
+		{w.do("INFO"), `# server|server_name|server_revision|engine_revision|instance_id|boot_time|uptime||# clients|clients_lifetime||` +
+			`# internals|sequential_key_size|data_version|index_version||# stats|commands_executed|commands_failed|commands_unauthorized|` +
+			`index_disk_read_failed|index_disk_write_failed|data_disk_read_failed|data_disk_write_failed|index_disk_read_bytes|index_disk_read_mb|` +
+			`index_disk_write_bytes|index_disk_write_mb|data_disk_read_bytes|data_disk_read_mb|data_disk_write_bytes|data_disk_write_mb|` +
+			`network_rx_bytes|network_rx_mb|network_tx_bytes|network_tx_mb||# traffic|`},
+		{w.do("NSINFO", "ns"), `# namespace|name|entries|public|worm|locked|password|data_size_bytes|data_size_mb|data_limits_bytes|index_size_bytes|` +
+			`index_size_kb|next_internal_id|mode|stats_index_io_errors|stats_index_io_error_last|stats_index_faults|stats_data_io_errors|` +
+			`stats_data_io_error_last|stats_data_faults|space_available|index_disk_freespace_bytes|index_disk_freespace_mb|` +
+			`data_disk_freespace_bytes|data_disk_freespace_mb|data_path|data_active|index_path|index_active|data_current_id|data_current_offset|`},
+	} {
+		if got := strings.Join(keys(tc.text), "|"); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("got  %s\nwant %s", got, tc.want)
+		}
+		if !strings.Contains(tc.text, `\nsync: always\n`) {
+			t.Errorf("no line sync in %s", tc.text)
+		}
+	}
+	if written := ts.disk.data.written.Load(); written == 0 {
+		t.Error("no bytes written were counted")
+	}
+}

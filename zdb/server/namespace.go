@@ -47,6 +47,7 @@ type namespace struct {
 	nextID atomic.Uint64 // changed under idMu
 
 	failures, failedAt atomic.Int64 // commands that the engine failed, and when the last one was, in Unix seconds
+	damage             atomic.Int64 // those of them that met damaged bytes
 
 	count
 	traffic

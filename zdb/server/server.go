@@ -46,6 +46,7 @@ type Server struct {
 	hashing hashing
 	buffers *resp.Buffers // for large requests of all sessions
 	stats   stats
+	disk    diskIO
 	metrics *metrics // nil when they are not gathered
 	guesses guesses
 	started time.Time
@@ -101,11 +102,12 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if o.Metrics {
 		s.metrics = newMetrics()
 		s.metrics.registry.MustRegister(collector{s})
-		if engine.FS == nil {
-			engine.FS = vfs.OS
-		}
-		engine.FS = timedFS{engine.FS, s.metrics.fsync}
+		s.disk.fsync = s.metrics.fsync
 	}
+	if engine.FS == nil {
+		engine.FS = vfs.OS
+	}
+	engine.FS = countedFS{engine.FS, &s.disk}
 	db, err := zdb.Open(ctx, engine)
 	if err != nil {
 		s.cancel()
