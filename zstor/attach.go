@@ -21,7 +21,6 @@ type attachment struct {
 	meta, data record.Head // newest announced
 	announced  bool        // heads were announced, or verified with the attach
 	urgent     bool
-	again      bool      // cut although nothing new was announced
 	since      time.Time // when the oldest head that no cut covers was announced; zero: all covered
 }
 
@@ -248,12 +247,15 @@ func (s *Store) adoptIntents(ctx context.Context) error {
 
 // adoptCut makes a cut the one that this process continues.
 func (s *Store) adoptCut(cut *record.Cut, ledger *record.Ledger) {
-	s.objects.clear()
 	s.intents.releaseAll()
 	s.mu.Lock()
 	s.cut, s.ledger = cut, ledger
-	clear(s.segments)
+	clear(s.segments) // an upload that is under way finds out when it is done
+	clear(s.lost)
+	s.objects.clear()
 	s.mu.Unlock()
+	s.doubts.reset() // the live set is another
+	kick(s.kickAudit)
 }
 
 // Heads takes an announcement. With Wait it returns when an acknowledged cut covers the heads.

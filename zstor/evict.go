@@ -74,9 +74,10 @@ func (s *Store) refusesAll() error {
 }
 
 // healthyConfirmed counts the confirmed shards on nodes that answered just now, with the reason of
-// the first that does not count. A node that does not even claim to have its shards any more was
-// wiped since it confirmed them.
+// the first that does not count. A node that was wiped or replaced since it confirmed them, or that does not even claim
+// to have its shards any more, does not count.
 func (s *Store) healthyConfirmed(ctx context.Context, m *record.Manifest) (int, string) {
+	s.lookAtNodes()
 	n, reason := 0, ""
 	stripes := make([]uint32, m.DataStripes+m.IndexStripes)
 	for i := range stripes {
@@ -98,10 +99,18 @@ func (s *Store) healthyConfirmed(ctx context.Context, m *record.Manifest) (int, 
 			why = h.Node + " does not answer"
 		}
 		if why == "" {
+			if doubted, other := s.doubts.of(h.Node, m.Object); other {
+				why = h.Node + " was wiped or replaced: what it holds is being made again"
+			} else if doubted {
+				why = "it is being checked what " + h.Node + " holds"
+			}
+		}
+		if why == "" {
 			if absent, err := s.mover.Claimed(ctx, m, int(h.Index), stripes); err != nil {
 				why = h.Node + " does not answer"
 			} else if len(absent) > 0 {
 				why = fmt.Sprintf("%s has lost %d of its shards", h.Node, len(absent))
+				s.doubtObject(h.Node, m.Object)
 			}
 		}
 		if why == "" {

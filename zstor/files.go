@@ -108,6 +108,7 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 		return err
 	}
 	s.intents.settled(man.Generation)
+	s.doubtRenewed(gen)
 	if old != nil {
 		s.intents.buryFile(old)
 		kick(s.kickWork)
@@ -171,10 +172,19 @@ func (s *Store) putFileManifest(ctx context.Context, m *record.Manifest) error {
 }
 
 func (s *Store) fileManifest(ctx context.Context, name string) (*record.Manifest, error) {
-	f, err := s.set.Newest(ctx, record.KindManifest, fileObject(name))
+	m, err := s.manifestOfFile(ctx, fileObject(name))
+	if err == nil && m == nil {
+		return nil, fmt.Errorf("%w: no file %q is stored", client.ErrNotDispersed, name)
+	}
+	return m, err
+}
+
+// manifestOfFile reads the manifest that counts of a file's object; nil when there is none.
+func (s *Store) manifestOfFile(ctx context.Context, object string) (*record.Manifest, error) {
+	f, err := s.set.Newest(ctx, record.KindManifest, object)
 	switch {
 	case errors.Is(err, quorum.ErrNotFound):
-		return nil, fmt.Errorf("%w: no file %q is stored", client.ErrNotDispersed, name)
+		return nil, nil
 	case errors.Is(err, quorum.ErrQuorum):
 		return nil, fmt.Errorf("%w: %w", client.ErrUnavailable, err)
 	case err != nil:

@@ -196,6 +196,15 @@ func (b *intentBook) release(g *transfer.Generation) {
 	}
 }
 
+// hasManifest says that the manifest of a generation may be on record from now on: if the generation dies, it goes too.
+func (b *intentBook) hasManifest(g *transfer.Generation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[g.ID()]; e != nil {
+		e.manifest = true
+	}
+}
+
 // releaseAll says that this process builds on no segment any more: another cut became the truth.
 // Files that are being stored have nothing to do with cuts.
 func (b *intentBook) releaseAll() {

@@ -139,6 +139,7 @@ func (s *Store) nodeChanged(p *backend.Peer, up bool) {
 		s.log.Warn("node is down", "node", p.ID(), "error", p.Health().Last)
 	}
 	kick(s.kickWork)
+	kick(s.kickAudit)
 	s.retry()
 }
 

@@ -38,6 +38,7 @@ func (s *Store) Format(ctx context.Context) (client.Owner, error) {
 	s.mu.Lock()
 	s.role, s.cut, s.ledger = roleOwner, nil, record.NewLedger()
 	s.mu.Unlock()
+	s.lookAtNodes() // while nothing is dispersed there is nothing to doubt
 	s.metaStatus(ctx)
 	return s.ownerNow(), nil
 }

@@ -29,6 +29,7 @@ type target struct {
 	session    uint64
 	meta, data record.Head
 	urgent     bool
+	owed       int64 // the cuts asked for by forceRound that this one is
 }
 
 // runRounds ships every sync interval, and at once when somebody waits.
@@ -78,7 +79,7 @@ func (s *Store) due() bool {
 		return false
 	}
 	if s.coversLocked(a) {
-		return a.again || s.cut != nil && time.Since(s.cut.Time) >= s.o.IdleCut
+		return s.owed > s.paid || s.cut != nil && time.Since(s.cut.Time) >= s.o.IdleCut
 	}
 	return true
 }
@@ -137,8 +138,8 @@ func (s *Store) aim(ctx context.Context) (*target, error) {
 	if a.verdict != client.Verified || s.att != a {
 		return nil, nil
 	}
-	t := &target{session: a.req.Session, meta: a.meta, data: a.data, urgent: a.urgent}
-	a.urgent, a.again = false, false
+	t := &target{session: a.req.Session, meta: a.meta, data: a.data, urgent: a.urgent, owed: s.owed}
+	a.urgent = false
 	t.meta.Session, _ = sessionAt(a.req, t.meta.Seq)
 	return t, nil
 }
@@ -179,7 +180,7 @@ func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) ([]*seg
 	segs := make([]*segment, len(todo))
 	for i, k := range todo {
 		segs[i] = s.segment(k)
-		grp.Go(func() error { return segs[i].ship(gctx, false) })
+		grp.Go(func() error { return segs[i].ship(gctx) })
 	}
 	if err := grp.Wait(); err != nil {
 		return nil, err
@@ -289,7 +290,7 @@ func (s *Store) condemnReplaced(ctx context.Context, fresh []*segment) error {
 func (s *Store) acknowledged(ctx context.Context, cut *record.Cut, t *target, fresh []*segment, start time.Time) {
 	s.mu.Lock()
 	s.rate.add(s.mover.Written.Load(), time.Since(start))
-	s.cut, s.cutTook = cut, time.Since(start)
+	s.cut, s.cutTook, s.paid = cut, time.Since(start), t.owed
 	if a := s.att; a != nil && a.req.Session == t.session {
 		if s.coversLocked(a) {
 			a.since = time.Time{}
@@ -307,6 +308,8 @@ func (s *Store) acknowledged(ctx context.Context, cut *record.Cut, t *target, fr
 	for _, g := range fresh {
 		s.entered(g)
 	}
+	s.doubtRenewed(s.newBase)
+	s.newBase = nil
 	s.bury(cut)
 	s.tellDataNodes(ctx, cut)
 	s.log.Debug("cut", "cut", cut.ID().String(), "took", time.Since(start), "segments", len(fresh))
@@ -325,6 +328,7 @@ func (s *Store) entered(g *segment) {
 	o.mu.Unlock()
 	s.intents.release(g.gen)
 	s.intents.settled(id)
+	s.doubtRenewed(g.gen)
 	if err := s.writeReceipt(o); err != nil {
 		s.log.Error("cannot write a receipt", "segment", segmentObject(g.key), "error", err)
 	}
@@ -423,6 +427,7 @@ func (s *Store) rebase(ctx context.Context) error {
 	s.mu.Lock()
 	err = s.ledger.Rebase(base, s.sealer.NewBaseRef(base, encoded, *man))
 	s.mu.Unlock()
+	s.newBase = gen
 	// The base that is replaced was adopted or released; this one is live with the cut that follows.
 	s.intents.release(gen)
 	return err
@@ -473,7 +478,7 @@ func (s *Store) uploadSealed(ns string) error {
 		if _, err := os.Stat(s.dataPath(k)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		grp.Go(func() error { return s.segment(k).ship(ctx, false) })
+		grp.Go(func() error { return s.segment(k).ship(ctx) })
 	}
 	return grp.Wait()
 }

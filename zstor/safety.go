@@ -11,6 +11,7 @@ import (
 // judgeSafety puts the verdict in front: one word, one sentence, what to do.
 func judgeSafety(st *client.Status) {
 	down := downNodes(st)
+	renewed := renewedNodes(st)
 	late := max(4*st.Policy.SyncInterval, 30*time.Second)
 	switch {
 	case st.Verdict == client.Fenced:
@@ -30,6 +31,15 @@ func judgeSafety(st *client.Status) {
 	case st.Verdict == client.Unverified:
 		st.Safety, st.Headline = client.Offline, "Not verified: too few metadata nodes answer, so nothing is shipped. "+st.Reason
 		st.Advice = nodeAdvice(down)
+	case st.Objects.Lost > 0:
+		st.Safety = client.AtRisk
+		st.Headline = fmt.Sprintf("%s cannot be read from the nodes", count(st.Objects.Lost, "segment"))
+		if st.Objects.Gone > 0 {
+			st.Headline += fmt.Sprintf(", and %d of them are not on this machine either.", st.Objects.Gone)
+		} else {
+			st.Headline += "; the copy on this machine is the only one until it is stored anew."
+		}
+		st.Advice = append(nodeAdvice(down), renewed...)
 	case st.Pending.Problem != "" && (st.Pending.Bytes > 0 || st.Pending.Age > 0), st.Pending.Age > late:
 		st.Safety = client.AtRisk
 		st.Headline = fmt.Sprintf("%s are only on this machine, the oldest for %s.", size(st.Pending.Bytes), round(st.Pending.Age))
@@ -37,10 +47,10 @@ func judgeSafety(st *client.Status) {
 			st.Headline += " " + st.Pending.Problem
 		}
 		st.Advice = nodeAdvice(down)
-	case len(down) > 0 || st.Objects.Degraded > 0 || st.Objects.Fallback > 0:
+	case len(down) > 0 || len(renewed) > 0 || st.Objects.Degraded > 0 || st.Objects.Fallback > 0:
 		st.Safety = client.Degraded
 		st.Headline = fmt.Sprintf("All data survives the loss of %s more; the policy promises more than that.", losses(st))
-		st.Advice = nodeAdvice(down)
+		st.Advice = append(nodeAdvice(down), renewed...)
 	case st.Pending.Bytes > 0:
 		st.Safety = client.Shipping
 		st.Headline = fmt.Sprintf("Safe up to %s ago; %s are on their way.", round(st.Pending.Age), size(st.Pending.Bytes))
@@ -55,6 +65,17 @@ func downNodes(st *client.Status) []string {
 	for _, n := range st.Nodes {
 		if !n.Up || n.Role == "metadata" && !n.Counts && st.Formatted {
 			out = append(out, n.ID)
+		}
+	}
+	return out
+}
+
+// renewedNodes says which nodes lack what they once confirmed, and that it is being made again.
+func renewedNodes(st *client.Status) []string {
+	var out []string
+	for _, n := range st.Nodes {
+		if n.Renewed {
+			out = append(out, fmt.Sprintf("%s was wiped or replaced, or has lost something: %s of it to go until all is there again; nothing to do.", n.ID, count(n.Unchecked, "object")))
 		}
 	}
 	return out

@@ -42,7 +42,10 @@ type segment struct {
 	sums [][32]byte           // BLAKE3 of each whole stripe that was shipped; never leaves the process
 	tail *record.Tail
 	own  map[record.Generation]*transfer.Generation // generations of the pieces in tail
+	man  *record.Manifest                           // sealed, and every stripe of it is written; its record may not be
 	obj  *object                                    // sealed, and at the floor
+
+	again bool // ship although a cut names the segment; guarded by Store.mu
 }
 
 type segmentKey = record.SegmentKey
@@ -50,6 +53,19 @@ type segmentKey = record.SegmentKey
 func (s *Store) segment(k record.SegmentKey) *segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.segmentLocked(k)
+}
+
+// segmentAnew is segment for one that shall be shipped although a cut names it. Whoever finds it in the table ships it, too.
+func (s *Store) segmentAnew(k record.SegmentKey) *segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.segmentLocked(k)
+	g.again = true
+	return g
+}
+
+func (s *Store) segmentLocked(k record.SegmentKey) *segment {
 	g := s.segments[k]
 	if g == nil {
 		g = &segment{s: s, key: k, own: map[record.Generation]*transfer.Generation{}}
@@ -69,6 +85,22 @@ func (s *Store) forget(g *segment) {
 		delete(s.segments, g.key)
 	}
 }
+
+// needless takes a segment out of the table that a cut names and nobody wants anew, and reports whether it was one.
+func (s *Store) needless(g *segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.again || s.ledger == nil || !s.ledger.Has(g.key) {
+		return false
+	}
+	if s.segments[g.key] == g {
+		delete(s.segments, g.key)
+	}
+	return true
+}
+
+// errOrphan: another cut became the truth while a segment was shipped; what was shipped of it belongs to nothing.
+var errOrphan = errors.New("another cut is continued by now")
 
 // begin starts a generation of an object, on nodes that can take it now, and puts it on record.
 func (s *Store) begin(ctx context.Context, object string, stripes func(stripeSize int) uint32) (*transfer.Generation, error) {
@@ -105,13 +137,14 @@ func (g *segment) restart() {
 	for _, p := range g.own {
 		g.s.intents.release(p)
 	}
-	g.gen, g.sums, g.tail, g.max = nil, nil, nil, 0
+	g.gen, g.sums, g.tail, g.max, g.man = nil, nil, nil, 0, nil
 	clear(g.own)
 }
 
-// usable reports whether the generation can go on.
+// usable reports whether the generation can go on. If a node has lost what it was sent, a new one is the simplest way
+// to full strength: the file is here.
 func (g *segment) usable(inc [16]byte) bool {
-	return g.gen != nil && g.gen.Err() == nil && g.inc == inc
+	return g.gen != nil && g.gen.Err() == nil && g.inc == inc && len(g.gen.Renewed()) == 0
 }
 
 // ensure gives the segment a usable generation.
@@ -201,15 +234,14 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 
 // ship brings a sealed segment to the floor: whole, checked against its footer, in one
 // generation, with its manifest on record. It is idempotent; what a cut names already is shipped
-// again only on demand.
-func (g *segment) ship(ctx context.Context, again bool) error {
+// again only if somebody wants it anew (segmentAnew).
+func (g *segment) ship(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.obj != nil {
 		return nil
 	}
-	if _, listed, _ := g.s.lookup(g.key); listed && !again {
-		g.s.forget(g)
+	if g.s.needless(g) {
 		return nil
 	}
 	var err error
@@ -237,13 +269,46 @@ func (g *segment) shipOnce(ctx context.Context) (err error) {
 	if err := g.continueSealed(ctx, src, inc); err != nil {
 		return err
 	}
+	if g.man == nil {
+		if err := g.writeSealed(ctx, src); err != nil {
+			return err
+		}
+	}
+	// From here on only the record is missing: if it cannot be written, only that is tried again.
+	g.s.intents.hasManifest(g.gen)
+	v, err := g.s.putManifest(ctx, g.man)
+	if err != nil {
+		return err
+	}
+	crashpoint.Hit("zstor.upload.manifest")
+	return g.atFloor(v)
+}
+
+// atFloor hands a shipped segment over, unless it was taken out of the table meanwhile: then nothing will name it.
+func (g *segment) atFloor(v record.Version) error {
+	s := g.s
+	s.mu.Lock()
+	here := s.segments[g.key] == g
+	if here {
+		g.obj = s.objects.add(g.key, g.man, v, g.gen)
+	}
+	s.mu.Unlock()
+	if !here {
+		g.restart()
+		return fmt.Errorf("segment %s: %w", segmentObject(g.key), errOrphan)
+	}
+	return nil
+}
+
+// writeSealed writes the stripes of a sealed segment that its generation lacks.
+func (g *segment) writeSealed(ctx context.Context, src *sealed) error {
 	size := g.gen.Spec().StripeSize
 	dataLen, indexLen := src.footer.DataLength, src.indexLen
 	data, index := codec.Stripes(dataLen, size), codec.Stripes(indexLen, size)
 	if err := g.declareUpTo(ctx, data+index); err != nil {
 		return err
 	}
-	err = g.parallel(ctx, uint32(len(g.sums)), data+index, func(ctx context.Context, stripe uint32) error {
+	err := g.parallel(ctx, uint32(len(g.sums)), data+index, func(ctx context.Context, stripe uint32) error {
 		f, s, length := io.ReaderAt(src.data), stripe, dataLen
 		var end codec.End
 		if stripe >= data {
@@ -260,17 +325,8 @@ func (g *segment) shipOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	man, err := g.gen.Manifest(dataLen, indexLen)
-	if err != nil {
-		return err
-	}
-	v, err := g.s.putManifest(ctx, man)
-	if err != nil {
-		return err
-	}
-	crashpoint.Hit("zstor.upload.manifest")
-	g.obj = g.s.objects.add(g.key, man, v, g.gen)
-	return nil
+	g.man, err = g.gen.Manifest(dataLen, indexLen)
+	return err
 }
 
 // continueSealed goes on with the generation that the tail began, if the sealed file still is what

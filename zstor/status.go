@@ -26,6 +26,7 @@ func (s *Store) Status(ctx context.Context) (*client.Status, error) {
 	if old {
 		s.metaStatus(ctx)
 	}
+	s.lookAtNodes()
 	st := &client.Status{Time: time.Now()}
 	s.statusOwn(st)
 	s.statusNodes(st)
@@ -82,12 +83,16 @@ func (s *Store) statusOwn(st *client.Status) {
 }
 
 func (s *Store) statusNodes(st *client.Status) {
+	renewed, _ := s.doubts.renewed()
 	for _, id := range s.order {
 		p := s.peers[id]
 		h := p.Health()
 		n := client.NodeStatus{
 			ID: id, Group: p.Group(), Role: "data", Up: h.Up, Latency: h.Latency, Free: h.Info.Free,
 			Durable: p.Durability().String(), Counts: h.Up, Failures: h.Failures,
+		}
+		if left, ok := renewed[id]; ok {
+			n.Renewed, n.Unchecked = true, left
 		}
 		if !h.Up {
 			n.DownFor = time.Since(h.Since)
@@ -133,19 +138,36 @@ func (s *Store) statusObjects(st *client.Status) {
 		}
 	}
 	s.mu.Unlock()
+	_, doubted := s.doubts.renewed()
 	for _, o := range s.objects.all() {
 		m := o.manifest()
 		switch {
 		case m.Fallback:
 			st.Objects.Fallback++
-		case !full(m):
+		case !full(m) || doubted[m.Object]:
 			st.Objects.Degraded++
 		case !confirmed(m):
 			st.Objects.Unconfirmed++
 		default:
 			continue
 		}
+		delete(doubted, m.Object)
 		total--
+	}
+	for object := range doubted {
+		if _, ok := segmentOf(object); ok {
+			st.Objects.Degraded++
+			total--
+		}
+	}
+	unknown := min(s.doubts.unknown(), max(total, 0))
+	st.Objects.Unconfirmed += unknown
+	total -= unknown
+	for k := range s.lostNow() {
+		st.Objects.Lost++
+		if !s.isLocal(k) {
+			st.Objects.Gone++
+		}
 	}
 	st.Objects.Full = max(total, 0)
 	st.Objects.Undeleted = s.intents.count()
@@ -217,13 +239,15 @@ func (s *Store) between(ns string, from, to record.Head, all bool) int64 {
 // statusLosses says how much more may be lost of the data that is dispersed: the least over the
 // objects as they are, counting the nodes that answer now.
 func (s *Store) statusLosses(st *client.Status) {
-	main := s.livePerGroup(s.order)
+	renewed, doubted := s.doubts.renewed()
+	holding := slices.DeleteFunc(slices.Clone(s.order), func(id string) bool { return renewed[id] > 0 })
+	main := s.livePerGroup(holding)
 	least := placement.Survivable(s.cfg.MinimalShards, s.capped(main))
 	for _, o := range s.objects.all() {
 		m := o.manifest()
 		var nodes []string
 		for _, h := range m.Nodes {
-			if h.State >= record.Stored && h.State != record.GivenUp {
+			if h.State >= record.Stored && h.State != record.GivenUp && !(doubted[m.Object] && renewed[h.Node] > 0) {
 				nodes = append(nodes, h.Node)
 			}
 		}

@@ -50,12 +50,15 @@ type Store struct {
 	once  sync.Once
 	fetch flights
 
-	roundMu   lock // one round, recovery, takeover at a time
-	verifyMu  lock // one comparison with the newest cut at a time
+	roundMu   lock                 // one round, recovery, takeover at a time
+	newBase   *transfer.Generation // of a base that is in no cut yet; roundMu
+	verifyMu  lock                 // one comparison with the newest cut at a time
 	kickRound chan struct{}
 	kickWork  chan struct{} // repair, deletions
+	kickAudit chan struct{}
 	intents   *intentBook
 	objects   objectTable
+	doubts    doubtBook
 
 	// mu guards what follows.
 	mu       sync.Mutex
@@ -67,7 +70,10 @@ type Store struct {
 	cutTook  time.Duration
 	cutDone  chan struct{} // closed and replaced at the end of each round
 	rounds   int64         // finished, well or not
+	owed     int64         // cuts asked for by forceRound
+	paid     int64         // of those, done
 	segments map[record.SegmentKey]*segment
+	lost     map[record.SegmentKey]*lostObject
 	problem  error // why the last round failed; nil when it did not
 	problems time.Time
 	rate     rateMeter
@@ -91,9 +97,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	o = o.withDefaults()
 	s := &Store{
 		o: o, cfg: o.Config, log: o.Log, state: o.Config.QSFS.State, ring: o.Ring,
-		peers: map[string]*backend.Peer{}, segments: map[record.SegmentKey]*segment{},
+		peers: map[string]*backend.Peer{}, segments: map[record.SegmentKey]*segment{}, lost: map[record.SegmentKey]*lostObject{},
 		roundMu: newLock(), verifyMu: newLock(),
-		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), cutDone: make(chan struct{}),
+		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), kickAudit: make(chan struct{}, 1), cutDone: make(chan struct{}),
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	defer func() {
@@ -126,6 +132,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	})
 	s.intents = newIntentBook(s.set, s.log)
 	s.objects.init()
+	s.doubts.init(s.readNodesNote())
 	if err := s.checkNodes(ctx); err != nil {
 		return nil, err
 	}
@@ -136,13 +143,17 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s.wg.Go(s.runRounds)
 	s.wg.Go(s.runUploads)
 	s.wg.Go(s.runWork)
+	s.wg.Go(s.runAudits)
 	s.wg.Go(s.runMaintenance)
 	return s, nil
 }
 
+// localDir is the directory for local state that may be lost.
+const localDir = "zstor"
+
 // takeLock makes the directory for local state and locks it against a second zstor.
 func (s *Store) takeLock() error {
-	dir := filepath.Join(s.state, "zstor")
+	dir := filepath.Join(s.state, localDir)
 	if err := note.MakeDir(dir); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}

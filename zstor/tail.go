@@ -77,7 +77,7 @@ func (g *segment) shipTailOnce(ctx context.Context, head record.Head) error {
 // prepareTail decides whether the tail goes on or starts again in a new generation.
 func (g *segment) prepareTail(ctx context.Context, head record.Head) error {
 	t := g.tail
-	anew := t != nil && (t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset)
+	anew := t != nil && (t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset || g.renewed())
 	if g.obj != nil {
 		// The object stands on this generation and waits for its cut: only the tail starts again, on the stripes of
 		// the object, which holds the whole file.
@@ -100,6 +100,16 @@ func (g *segment) prepareTail(ctx context.Context, head record.Head) error {
 		g.tail = &record.Tail{SegmentKey: g.key, Incarnation: head.Incarnation, Session: head.Session}
 	}
 	return nil
+}
+
+// renewed reports whether some node of the tail has turned out to be another one.
+func (g *segment) renewed() bool {
+	for _, p := range g.own {
+		if len(p.Renewed()) > 0 {
+			return true
+		}
+	}
+	return g.gen != nil && len(g.gen.Renewed()) > 0
 }
 
 // noteWhole puts the whole stripes into the tail and drops the pieces that they cover.

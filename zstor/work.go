@@ -3,7 +3,6 @@ package zstor
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"qsfs/zdb/crashpoint"
@@ -31,7 +30,7 @@ func (s *Store) runWork() {
 		if !s.working() {
 			continue
 		}
-		for _, f := range []func(context.Context) error{s.complete, s.deleteDead, s.replaceFallbacks} {
+		for _, f := range []func(context.Context) error{s.complete, s.deleteDead, s.replaceFallbacks, s.replaceLost} {
 			if err := f(s.life); err != nil && s.life.Err() == nil {
 				s.noteFenced(err)
 				s.log.Info("background work goes on later", "error", err)
@@ -112,25 +111,38 @@ func (s *Store) replaceFallbacks(context.Context) error {
 		if !again || !s.isLocal(o.key) {
 			continue
 		}
-		s.log.Info("encoding anew under the main policy", "object", segmentObject(o.key))
-		g := s.segment(o.key) // a fresh one: the first left the table with its cut
-		if err := g.ship(s.life, true); err != nil {
+		if err := s.encodeAnew(o.key); err != nil {
 			return err
 		}
-		s.forceRound()
 	}
 	return nil
 }
 
-// forceRound asks for a cut although nothing new was announced.
-func (s *Store) forceRound() {
-	s.mu.Lock()
-	if s.att != nil {
-		s.att.again = true
+// encodeAnew ships a segment that a cut names in a new generation, under the main policy.
+func (s *Store) encodeAnew(k segmentKey) error {
+	if !s.mainPossible() || !s.shipping() {
+		return nil
 	}
+	s.log.Info("encoding anew", "object", segmentObject(k))
+	if err := s.segmentAnew(k).ship(s.life); err != nil {
+		return err
+	}
+	s.forceRound()
+	return nil
+}
+
+// forceRound asks for a cut although nothing new was announced. It stays asked for until a round that begins later is
+// acknowledged, which shippedSince tells.
+func (s *Store) forceRound() (owed int64) {
+	s.mu.Lock()
+	s.owed++
+	owed = s.owed
 	s.mu.Unlock()
 	s.retry()
+	return owed
 }
+
+func (s *Store) shippedSince(owed int64) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.paid >= owed }
 
 // complete goes on with incomplete objects: missing shards are rebuilt on nodes that are back,
 // unconfirmed ones read back when it is time.
@@ -234,33 +246,17 @@ func (s *Store) restoreIndex(ctx context.Context, o *object, m *record.Manifest,
 }
 
 func (s *Store) missingOf(ctx context.Context, o *object, m *record.Manifest, index int) ([]uint32, error) {
-	if o.gen != nil && o.gen.ID() == m.Generation {
+	if o.gen != nil && o.gen.ID() == m.Generation && len(o.gen.Renewed()) == 0 {
 		return o.gen.MissingOf(index), nil
 	}
-	stripes := make([]uint32, m.DataStripes+m.IndexStripes)
-	for i := range stripes {
-		stripes[i] = uint32(i)
-	}
-	missing, err := s.mover.Claimed(ctx, m, index, stripes)
+	absent, claimed, err := s.claims(ctx, m, index)
 	if err != nil {
 		return nil, err
 	}
 	// What the node claims was offered to it by a process that is gone, and perhaps never acknowledged:
 	// only its bytes show that it is there.
-	for _, stripe := range stripes {
-		if slices.Contains(missing, stripe) {
-			continue
-		}
-		state, err := s.mover.Verify(ctx, m, index, stripe)
-		if err != nil {
-			return nil, err
-		}
-		if state != transfer.ShardGood {
-			s.log.Warn("a shard that its node claims to hold is not good", "object", m.Object, "stripe", stripe, "state", state.String())
-			missing = append(missing, stripe)
-		}
-	}
-	return missing, nil
+	bad, err := s.notGood(ctx, m, index, claimed)
+	return append(absent, bad...), err
 }
 
 // confirmIndex reads the shards of an unconfirmed index back, once it is time.
@@ -371,7 +367,7 @@ func (s *Store) findIncomplete(ctx context.Context) error {
 			m, v, err := s.readManifest(ctx, segmentObject(k), ref.Generation)
 			if err != nil {
 				if errors.Is(err, client.ErrDamaged) {
-					s.log.Error("a manifest is lost", "segment", segmentObject(k), "error", err)
+					s.noteLost(k, ref.Generation, err)
 					continue
 				}
 				return err

@@ -93,12 +93,16 @@ type PendingStatus struct {
 
 // ObjectStatus counts segments on the nodes.
 type ObjectStatus struct {
-	Full        int   `json:"full"`
-	Degraded    int   `json:"degraded"`
-	Fallback    int   `json:"fallback"`
-	Unconfirmed int   `json:"unconfirmed"`
-	Bytes       int64 `json:"bytes"`
-	Pieces      int   `json:"pieces"`
+	Full        int `json:"full"`
+	Degraded    int `json:"degraded"`
+	Fallback    int `json:"fallback"`
+	Unconfirmed int `json:"unconfirmed"`
+	// Lost is how many cannot be had from the nodes: fewer than k good shards, or no manifest.
+	Lost int `json:"lost,omitempty"`
+	// Gone is how many of those have no local copy either.
+	Gone   int   `json:"gone,omitempty"`
+	Bytes  int64 `json:"bytes"`
+	Pieces int   `json:"pieces"`
 	// Undeleted is how many superseded generations still wait to be deleted on some node.
 	Undeleted int `json:"undeleted"`
 }
@@ -116,6 +120,10 @@ type NodeStatus struct {
 	Durable  string        `json:"durable,omitempty"` // "on-ack", "after 10m0s", "never"
 	Counts   bool          `json:"counts"`            // metadata: shows our epoch and a complete mark
 	Failures int64         `json:"failures"`
+	// Renewed: the node was wiped or replaced, or has lost something; Unchecked objects of what it should hold are
+	// still to be looked at, and made again there where they are missing.
+	Renewed   bool `json:"renewed,omitempty"`
+	Unchecked int  `json:"unchecked,omitempty"`
 }
 
 // GroupStatus sums a group up.

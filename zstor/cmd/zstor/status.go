@@ -75,6 +75,9 @@ func printStatus(out io.Writer, st *client.Status) error {
 	fmt.Fprintln(w)
 	o := st.Objects
 	fmt.Fprintf(w, "dispersed\t%s: %d segments complete, %d degraded, %d under the fallback, %d unconfirmed\n", bytesText(o.Bytes), o.Full, o.Degraded, o.Fallback, o.Unconfirmed)
+	if o.Lost > 0 {
+		fmt.Fprintf(w, "LOST\t%d segments cannot be read from the nodes, %d of them are not here either\n", o.Lost, o.Gone)
+	}
 	fmt.Fprintf(w, "may be lost\tany %s, or %s\n", more(st.SurvivableNodes, "node"), more(st.SurvivableGroups, "whole group"))
 	fmt.Fprintf(w, "policy\t%d-of-%d, %d groups and %d nodes may be lost, fallback %s\n", st.Policy.MinimalShards, st.Policy.ExpectedShards, st.Policy.RedundantGroups, st.Policy.RedundantNodes, orNone(st.Policy.Fallback))
 	if st.Owner.Epoch > 0 {
@@ -92,6 +95,8 @@ func printStatus(out io.Writer, st *client.Status) error {
 			state = "down " + short(n.DownFor) + " " + n.Error
 		case n.Role == "metadata" && !n.Counts:
 			state = "does not count: " + n.Error
+		case n.Renewed:
+			state = fmt.Sprintf("up, was wiped or replaced: %d objects to look at", n.Unchecked)
 		case n.Role == "data" && n.Durable != "on-ack":
 			state = "up, " + n.Durable
 		}

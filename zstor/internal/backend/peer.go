@@ -47,6 +47,9 @@ type Peer struct {
 	done  chan struct{}
 
 	failures atomic.Int64
+	deleting atomic.Int64 // names that the node was asked to delete
+	deleted  atomic.Int64 // of those, names whose deletion has ended somehow
+	infoMu   sync.Mutex   // looks at the node come one after the other
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -59,6 +62,8 @@ type Peer struct {
 	info    Info
 	answer  time.Time // of the last answer
 	fullAt  time.Time // of the last answer that there is no room
+	life    int64     // 0: never answered; see Life
+	gone    int64     // deleted, before info was asked for
 }
 
 var _ Backend = (*Peer)(nil)
@@ -127,6 +132,15 @@ func (p *Peer) Score() time.Duration {
 	return s
 }
 
+// Life tells the lives of a node apart: 1 from its first answer on, one more each time it turns out to be another one
+// than before. That is another incarnation, or, of a node that has none, fewer entries than it had, what was deleted
+// taken off. What it acknowledged in an earlier life may be gone. It comes with what the node said last.
+func (p *Peer) Life() (int64, Info) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life, p.info
+}
+
 // Distrust lowers the score after an answer that did not verify.
 func (p *Peer) Distrust() {
 	p.mu.Lock()
@@ -173,20 +187,31 @@ func (p *Peer) Has(ctx context.Context, names [][]byte) (has []bool, err error) 
 
 // Delete removes shards.
 func (p *Peer) Delete(ctx context.Context, names [][]byte) error {
+	p.deleting.Add(int64(len(names)))
+	defer p.deleted.Add(int64(len(names)))
 	return p.run(ctx, "delete", func(ctx context.Context) error { return p.b.Delete(ctx, names) })
 }
 
 // Info contacts the node, down or not.
 func (p *Peer) Info(ctx context.Context) (Info, error) {
+	p.infoMu.Lock()
+	defer p.infoMu.Unlock()
 	start := time.Now()
+	gone := p.deleted.Load()
 	in, err := p.b.Info(ctx)
-	p.note(ctx, start, err)
+	asked := p.deleting.Load()
+	if err == nil {
+		p.mu.Lock()
+		if !p.known || in.Incarnation != p.info.Incarnation || in.Incarnation == "" && in.Entries < p.info.Entries-(asked-p.gone) {
+			p.life++
+		}
+		p.info, p.known, p.gone = in, true, gone
+		p.mu.Unlock()
+	}
+	p.note(ctx, start, err) // after it: whoever hears that the node is up sees its life
 	if err != nil {
 		return Info{}, &NodeError{Node: p.o.ID, Op: "info", Err: err}
 	}
-	p.mu.Lock()
-	p.info, p.known = in, true
-	p.mu.Unlock()
 	return in, nil
 }
 

@@ -42,6 +42,7 @@ type Generation struct {
 	macs    map[uint32][]codec.MAC
 	missing []map[uint32]struct{} // by index: stripes that its node did not acknowledge
 	offered []bool                // by index: its node was sent something
+	lives   []int64               // by index: the life of its node when it was first sent something
 	written uint32                // stripes that reached the floor
 	err     error                 // the generation has ended
 }
@@ -59,7 +60,7 @@ func (m *Mover) Begin(s Spec) (*Generation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin %s: %w", s.Object, err)
 	}
-	g := &Generation{m: m, spec: s, floor: s.K + 1, enc: enc, begun: time.Now().UTC(), macs: map[uint32][]codec.MAC{}, missing: make([]map[uint32]struct{}, s.N), offered: make([]bool, s.N)}
+	g := &Generation{m: m, spec: s, floor: s.K + 1, enc: enc, begun: time.Now().UTC(), macs: map[uint32][]codec.MAC{}, missing: make([]map[uint32]struct{}, s.N), offered: make([]bool, s.N), lives: make([]int64, s.N)}
 	for i := range g.missing {
 		g.missing[i] = map[uint32]struct{}{}
 	}
@@ -218,8 +219,11 @@ func (g *Generation) sendShard(ctx context.Context, index int, pkg *codec.Packag
 	if !p.Up() {
 		return &backend.NodeError{Node: p.ID(), Op: "put", Err: backend.ErrDown}
 	}
+	life, _ := p.Life()
 	g.mu.Lock()
-	g.offered[index] = true
+	if !g.offered[index] {
+		g.offered[index], g.lives[index] = true, life
+	}
 	g.mu.Unlock()
 	name := pkg.Names[index]
 	err := p.Put(ctx, name[:], pkg.Shards[index])
@@ -231,6 +235,22 @@ func (g *Generation) sendShard(ctx context.Context, index int, pkg *codec.Packag
 
 // Offered reports whether the node of an index may have anything of the generation.
 func (g *Generation) Offered(i int) bool { g.mu.Lock(); defer g.mu.Unlock(); return g.offered[i] }
+
+// Renewed lists the nodes that turned out to be others since they were first sent something: what they acknowledged
+// may be gone.
+func (g *Generation) Renewed() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []string
+	for i, node := range g.spec.Nodes {
+		if p := g.m.o.Peer(node); g.offered[i] && p != nil {
+			if life, _ := p.Life(); life != g.lives[i] {
+				out = append(out, node)
+			}
+		}
+	}
+	return out
+}
 
 // Written is the number of stripes that reached the floor.
 func (g *Generation) Written() uint32 { g.mu.Lock(); defer g.mu.Unlock(); return g.written }

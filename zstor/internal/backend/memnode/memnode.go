@@ -33,6 +33,7 @@ type Node struct {
 	volatile    map[string]bool // not yet durable, lost by Crash
 	durability  backend.Durability
 	incarnation string
+	anonymous   bool
 	wipes       int
 	down        bool
 	delay       time.Duration
@@ -71,6 +72,9 @@ func (n *Node) SetLie(f func(name, value []byte) []byte) { n.mu.Lock(); n.lie = 
 // SetDurability changes what the node declares.
 func (n *Node) SetDurability(d backend.Durability) { n.mu.Lock(); n.durability = d; n.mu.Unlock() }
 
+// SetAnonymous makes the node one that has no incarnation, like the original server.
+func (n *Node) SetAnonymous() { n.mu.Lock(); n.anonymous, n.incarnation = true, ""; n.mu.Unlock() }
+
 // SetFree sets the room that is left; puts beyond it fail.
 func (n *Node) SetFree(free int64) { n.mu.Lock(); n.free = free; n.mu.Unlock() }
 
@@ -80,7 +84,9 @@ func (n *Node) Wipe() {
 	defer n.mu.Unlock()
 	n.wipes++
 	n.values, n.volatile = map[string][]byte{}, map[string]bool{}
-	n.incarnation = fmt.Sprintf("inc-%d", n.wipes)
+	if !n.anonymous {
+		n.incarnation = fmt.Sprintf("inc-%d", n.wipes)
+	}
 }
 
 // Crash loses what was acknowledged and not durable.

@@ -1,0 +1,99 @@
+package zstor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"qsfs/zstor/client"
+	"qsfs/zstor/internal/record"
+)
+
+// lostRetry is the pause between looks at what seems to be lost.
+const lostRetry = 30 * time.Second
+
+// lostObject is a segment that a cut names and that cannot be had from the nodes: its manifest is damaged or gone, or
+// fewer than k good shards are left of some stripe. With a local copy it is encoded anew.
+type lostObject struct {
+	gen  record.Generation // that the cut names
+	why  error
+	next time.Time // of the next look
+}
+
+// noteLost counts a segment as lost until it is found again, or stored anew.
+func (s *Store) noteLost(k segmentKey, gen record.Generation, why error) {
+	s.mu.Lock()
+	_, had := s.lost[k]
+	if !had {
+		s.lost[k] = &lostObject{gen: gen, why: why}
+	}
+	s.mu.Unlock()
+	if !had {
+		s.log.Error("a dispersed segment cannot be read from the nodes", "segment", segmentObject(k), "error", why)
+		kick(s.kickWork)
+	}
+}
+
+// foundAgain takes a segment off the lost ones.
+func (s *Store) foundAgain(k segmentKey, gen record.Generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lost[k]; l != nil && l.gen == gen {
+		delete(s.lost, k)
+	}
+}
+
+// lostNow lists the segments that are lost, and drops those that a cut names differently by now.
+func (s *Store) lostNow() map[segmentKey]lostObject {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[segmentKey]lostObject{}
+	for k, l := range s.lost {
+		if s.ledger != nil {
+			if ref, listed := s.ledger.Lookup(k); !listed || ref.Generation != l.gen {
+				delete(s.lost, k)
+				continue
+			}
+		}
+		out[k] = *l
+	}
+	return out
+}
+
+// replaceLost encodes lost segments anew whose local copy is there, and looks again for the manifests of the others:
+// a metadata node that comes back may have them. Missing shards are looked for by the audit.
+func (s *Store) replaceLost(ctx context.Context) error {
+	var errs []error
+	for k, l := range s.lostNow() {
+		if time.Now().Before(l.next) {
+			continue
+		}
+		s.mu.Lock()
+		if x := s.lost[k]; x != nil {
+			x.next = time.Now().Add(lostRetry)
+		}
+		s.mu.Unlock()
+		if s.isLocal(k) {
+			errs = append(errs, s.encodeAnew(k))
+			continue
+		}
+		m, v, err := s.readManifest(ctx, segmentObject(k), l.gen)
+		if errors.Is(err, client.ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if s.objects.recall(k) == nil {
+			o := s.objects.add(k, m, v, nil)
+			o.mu.Lock()
+			o.inCut = true
+			o.mu.Unlock()
+		}
+		if errors.Is(l.why, client.ErrDamaged) {
+			s.foundAgain(k, l.gen)
+		}
+	}
+	return errors.Join(errs...)
+}
