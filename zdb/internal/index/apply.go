@@ -40,6 +40,7 @@ type Applier struct {
 // NewApplier begins. rebuild says that the changes start at the beginning of the log.
 func (x *Index) NewApplier(rebuild bool) *Applier {
 	a := &Applier{x: x, rebuild: rebuild}
+	x.beginFilter()
 	a.begin()
 	return a
 }
@@ -147,6 +148,7 @@ func (a *Applier) put(c Change, old *Entry, need int) error {
 	a.live[c.Location.Segment] += n
 	a.bytes += n
 	a.keys++
+	a.x.absent.note(c.Key)
 	e := c.Entry
 	a.pending[key] = &Entry{Location: e.Location, Seq: e.Seq}
 	return a.wrap(a.txn.Set(userKey(c.Key), appendEntry(nil, c.Key, e)))
@@ -198,6 +200,7 @@ func (a *Applier) flush(p *Position) error {
 	}
 	x.mu.Unlock()
 	x.committed(ts)
+	x.renewFilter()
 	a.begin()
 	return nil
 }

@@ -53,6 +53,7 @@ type Index struct {
 
 	state  state // what the applier has written; only the applier looks
 	broken atomic.Bool
+	absent absence
 }
 
 // Open opens the index in dir, or an empty one. A mark left by an opening that
@@ -171,6 +172,7 @@ func (x *Index) Release() error {
 // process if the disk cannot take it. The files stay as a crash leaves them, and
 // locked: until the process ends, another Open of them is ErrBroken.
 func (x *Index) Abandon() {
+	x.absent.end()
 	x.mu.Lock()
 	x.retired, x.abandon = true, true
 	x.refs--
@@ -179,6 +181,7 @@ func (x *Index) Abandon() {
 
 // Retire takes the user away that Open gave. With drop the files go with the last user.
 func (x *Index) Retire(drop bool) error {
+	x.absent.end()
 	x.mu.Lock()
 	x.retired, x.drop = true, x.drop || drop
 	x.mu.Unlock()
@@ -194,6 +197,9 @@ func (x *Index) Idle() bool {
 
 // Get gives the newest entry of key.
 func (x *Index) Get(key []byte) (Entry, bool, error) {
+	if !x.absent.may(key) {
+		return Entry{}, false, nil
+	}
 	txn := x.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	return x.get(txn, key)

@@ -1,13 +1,14 @@
 // Package overlay holds the recent entries of a log in memory, in key order,
 // until the index has them.
 //
-// A Table is a skip list with one writer and any number of readers that take no
-// lock. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
+// A Table is a skip list, with a hash beside it for single keys. It has one writer and any number of readers that
+// take no lock. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
 // to it, so a snapshot costs nothing. Nothing is ever removed: a table is dropped as a whole.
 package overlay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"sync/atomic"
 
@@ -32,9 +33,22 @@ type Entry struct {
 // Overhead is what an entry costs beside its key and value.
 const Overhead = 240
 
+// node is one version of a key. What a search looks at comes first.
 type node struct {
+	next   []atomic.Pointer[node]
+	prefix [2]uint64 // the first bytes of the key, which decide most comparisons without a look at it
 	Entry
-	next []atomic.Pointer[node]
+	older *node // the version of the same key before; set before the hash has the node
+}
+
+// prefixOf pads with zeros: where two prefixes differ, the keys differ in the same way.
+func prefixOf(key []byte) (p [2]uint64) {
+	if len(key) >= 16 {
+		return [2]uint64{binary.BigEndian.Uint64(key), binary.BigEndian.Uint64(key[8:])}
+	}
+	var b [16]byte
+	copy(b[:], key)
+	return [2]uint64{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
 // Table is one generation of the overlay.
@@ -43,6 +57,8 @@ type Table struct {
 	height atomic.Int32
 	bytes  atomic.Int64
 	count  atomic.Int64
+	hash   atomic.Pointer[hash] // nil while the table is empty
+	slab   slab                 // the writer's
 }
 
 // New returns an empty table.
@@ -59,7 +75,13 @@ func (t *Table) Bytes() int64 { return t.bytes.Load() }
 func (t *Table) Len() int64 { return t.count.Load() }
 
 // before orders by key, and the newest version of a key first.
-func (n *node) before(key []byte, version uint64) bool {
+func (n *node) before(key []byte, prefix *[2]uint64, version uint64) bool {
+	if n.prefix[0] != prefix[0] {
+		return n.prefix[0] < prefix[0]
+	}
+	if n.prefix[1] != prefix[1] {
+		return n.prefix[1] < prefix[1]
+	}
 	c := bytes.Compare(n.Key, key)
 	return c < 0 || c == 0 && n.Version > version
 }
@@ -67,15 +89,17 @@ func (n *node) before(key []byte, version uint64) bool {
 // seek finds the first node that is not before (key, version), and its predecessors.
 func (t *Table) seek(key []byte, version uint64, prev *[maxHeight]*node) *node {
 	x := &t.head
-	var next *node
+	prefix := prefixOf(key)
+	var next, ahead *node // ahead is known not to be before
 	for h := int(t.height.Load()) - 1; h >= 0; h-- {
 		for {
 			next = x.next[h].Load()
-			if next == nil || !next.before(key, version) {
+			if next == nil || next == ahead || !next.before(key, &prefix, version) {
 				break
 			}
 			x = next
 		}
+		ahead = next
 		if prev != nil {
 			prev[h] = x
 		}
@@ -94,7 +118,8 @@ func (t *Table) Add(e Entry) {
 	for h := int(t.height.Load()); h < height; h++ {
 		prev[h] = &t.head
 	}
-	n := &node{Entry: e, next: make([]atomic.Pointer[node], height)}
+	n := t.slab.node(height)
+	n.Entry, n.prefix = e, prefixOf(e.Key)
 	for h := range height {
 		n.next[h].Store(prev[h].next[h].Load())
 	}
@@ -105,17 +130,9 @@ func (t *Table) Add(e Entry) {
 	if int(t.height.Load()) < height {
 		t.height.Store(int32(height))
 	}
+	t.index(n)
 	t.bytes.Add(int64(len(e.Key)+len(e.Value)) + Overhead)
 	t.count.Add(1)
-}
-
-// Get gives the newest entry of key up to version.
-func (t *Table) Get(key []byte, version uint64) (*Entry, bool) {
-	n := t.seek(key, version, nil)
-	if n == nil || !bytes.Equal(n.Key, key) {
-		return nil, false
-	}
-	return &n.Entry, true
 }
 
 // Iter walks the newest entries, up to a version, of all keys. Deletes are among them.
