@@ -10,8 +10,10 @@ import (
 	"qsfs/zstor/internal/record"
 )
 
-// call runs one call to node i with its timeout, within the bound of calls in flight.
+// call runs one call to node i within the bound of calls in flight. The wait for its turn is part of its time.
 func (s *Set) call(ctx context.Context, i int, fn func(context.Context, Node) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.o.CallTimeout)
+	defer cancel()
 	select {
 	case s.sems[i] <- struct{}{}:
 	default:
@@ -22,8 +24,6 @@ func (s *Set) call(ctx context.Context, i int, fn func(context.Context, Node) er
 		}
 	}
 	defer func() { <-s.sems[i] }()
-	ctx, cancel := context.WithTimeout(ctx, s.o.CallTimeout)
-	defer cancel()
 	return fn(ctx, s.nodes[i])
 }
 

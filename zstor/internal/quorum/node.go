@@ -14,7 +14,7 @@ type State struct {
 }
 
 // A Node is one metadata node. All methods are safe for concurrent use and for repetition; each may fail at any time,
-// and a failed call may still have taken effect, or take effect later.
+// and a failed call may still have taken effect, or take effect later. A call returns soon after its context ended.
 //
 // What each method must guarantee beside that:
 //

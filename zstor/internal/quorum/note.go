@@ -36,6 +36,17 @@ func (n *Note) Own() []record.CutID {
 	return append(own, n.Pending...)
 }
 
+// maxPending bounds the cuts of unknown fate that a note remembers.
+const maxPending = 64
+
+// addPending notes a cut that is about to be sent.
+func (n *Note) addPending(c record.CutID) {
+	n.Pending = append(n.Pending, c)
+	if len(n.Pending) > maxPending {
+		n.Pending = slices.Delete(n.Pending, 0, len(n.Pending)-maxPending)
+	}
+}
+
 // A Notebook keeps the note. Save is durable when it returns nil.
 type Notebook interface {
 	Load() (Note, error) // ErrNoNote when there is none

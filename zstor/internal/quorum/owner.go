@@ -18,9 +18,6 @@ type Outcome struct {
 	Resumed  bool // a recovery that was broken off goes on with its noted epoch and cut
 }
 
-// maxPending bounds the cuts of unknown fate that a note remembers.
-const maxPending = 64
-
 // Recover makes this Set the owner for a recovery on an empty machine: it claims, reads the newest cut over the nodes
 // that show the claim, publishes that cut again as (e+1, 0), and only then notes epoch, id and cut. Killed and run
 // again it goes on with what it noted, without a claim; if it was fenced meanwhile it claims and reads anew.
@@ -31,7 +28,7 @@ func (s *Set) Recover(ctx context.Context) (Outcome, error) {
 	note, err := s.o.Notebook.Load()
 	switch {
 	case errors.Is(err, ErrNoNote):
-		return s.claimAndRead(ctx, nil, nil)
+		return s.claimAndRead(ctx, nil, nil, nil)
 	case err != nil:
 		return Outcome{}, err
 	case !note.Recovering:
@@ -42,9 +39,9 @@ func (s *Set) Recover(ctx context.Context) (Outcome, error) {
 		s.log.Warn("recovery was fenced meanwhile, starting anew", "err", err)
 		s.disown()
 		if !s.keeps(ruleFencedReadsAnew) {
-			return s.claimAndRead(ctx, nil, &note)
+			return s.claimAndRead(ctx, nil, nil, &note)
 		}
-		return s.claimAndRead(ctx, nil, nil)
+		return s.claimAndRead(ctx, nil, nil, nil)
 	}
 	return out, err
 }
@@ -81,13 +78,13 @@ func (s *Set) FinishRecovery() error {
 
 // TakeOver makes this Set the owner for an old machine that comes back with its own state: it claims, then reads,
 // and goes on only if the newest cut is this state's own last one. A look before the claim spares the present owner
-// a useless fencing. Otherwise the error is a *StaleError.
+// a useless fencing. Otherwise the error is a *StaleError. After an error the Set is the owner that its note names, as
+// after Resume; the takeover can be tried again.
 func (s *Set) TakeOver(ctx context.Context) (Outcome, error) {
 	note, err := s.o.Notebook.Load()
 	if err != nil {
 		return Outcome{}, err
 	}
-	s.disown()
 	own := note.Own()
 	f, err := s.find(ctx, record.KindCut, record.CutObject, record.Owner{}, nil)
 	if err == nil {
@@ -99,19 +96,38 @@ func (s *Set) TakeOver(ctx context.Context) (Outcome, error) {
 	} else if !errors.Is(err, ErrNotFound) {
 		return Outcome{}, err
 	}
+	out, err := s.takeOverAsFound(ctx)
+	if err != nil {
+		// The note still names the old owner: whether the claim has fenced it shows with its next acknowledgement.
+		if _, back := s.Resume(); back != nil {
+			return Outcome{}, errors.Join(err, fmt.Errorf("go back to the noted owner: %w", back))
+		}
+		return Outcome{}, err
+	}
+	return out, nil
+}
+
+// takeOverAsFound is the part of a takeover during which this Set is no owner.
+func (s *Set) takeOverAsFound(ctx context.Context) (Outcome, error) {
+	s.disown()
+	note, err := s.o.Notebook.Load() // nobody changes it from here on
+	if err != nil {
+		return Outcome{}, err
+	}
+	own := note.Own()
 	if own == nil {
 		own = []record.CutID{}
 	}
-	return s.claimAndRead(ctx, own, nil)
+	return s.claimAndRead(ctx, own, &note, nil)
 }
 
 func (s *Set) ownCut(own []record.CutID, cut *record.Cut) bool {
 	return slices.Contains(own, cut.ID()) || !s.keeps(ruleTakeOverCompares)
 }
 
-// claimAndRead is the common part: own is nil for a recovery, which takes whatever cut is the newest. instead is only
-// for tests that break the rule to read anew.
-func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, instead *Note) (Outcome, error) {
+// claimAndRead is the common part: own is nil for a recovery, which takes whatever cut is the newest, and old is the
+// note of a takeover. instead is only for tests that break the rule to read anew.
+func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, old, instead *Note) (Outcome, error) {
 	var early Found
 	var earlyErr error
 	if !s.keeps(ruleClaimFirst) {
@@ -153,7 +169,7 @@ func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, instead *Not
 	if own != nil && s.keeps(ruleTakeOverRereads) && !s.ownCut(own, cut) {
 		return Outcome{}, &StaleError{Newest: cut, Own: own, Claimed: true}
 	}
-	if out.Cut, err = s.publishAgain(ctx, cut, &note, f.Version); err != nil {
+	if out.Cut, err = s.publishAgain(ctx, cut, &note, old, f.Version); err != nil {
 		return Outcome{}, err
 	}
 	return out, nil
@@ -161,7 +177,10 @@ func (s *Set) claimAndRead(ctx context.Context, own []record.CutID, instead *Not
 
 // publishAgain is a new owner's first act: the cut it found becomes (e+1, 0), on W nodes, before anything is noted.
 // So no late message of the old owner can become the newest cut, and a cut that was found on few nodes is on enough.
-func (s *Set) publishAgain(ctx context.Context, found *record.Cut, note *Note, at record.Version) (*record.Cut, error) {
+//
+// A takeover notes the new cut as pending in its old note first. Or one that ended before it noted its new epoch would
+// find its own cut to be a stranger's, and its state, which lacks nothing, to be stale for ever.
+func (s *Set) publishAgain(ctx context.Context, found *record.Cut, note, old *Note, at record.Version) (*record.Cut, error) {
 	again := *found
 	again.Epoch, again.Number, again.Origin, again.MAC = note.Owner.Epoch, 0, found.ID(), [32]byte{}
 	body, err := s.sealer.EncodeCut(&again)
@@ -170,6 +189,13 @@ func (s *Set) publishAgain(ctx context.Context, found *record.Cut, note *Note, a
 	}
 	note.Last, note.LastVersion = again.ID(), at
 	if s.keeps(ruleRepublish) {
+		if old != nil {
+			n := old.clone()
+			n.addPending(again.ID())
+			if err := s.o.Notebook.Save(n); err != nil {
+				return nil, fmt.Errorf("note cut %v: %w", again.ID(), err)
+			}
+		}
 		// Counter 0 of the new epoch is for this one record. If this run ends before the note is written, the next
 		// one claims a new epoch, so it cannot be used again.
 		r := record.Record{
@@ -283,10 +309,7 @@ func (s *Set) noteCut(c *record.Cut) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Pending = append(n.Pending, c.ID())
-	if len(n.Pending) > maxPending {
-		n.Pending = slices.Delete(n.Pending, 0, len(n.Pending)-maxPending)
-	}
+	n.addPending(c.ID())
 	if err := s.o.Notebook.Save(n); err != nil {
 		return nil, fmt.Errorf("note cut %v: %w", c.ID(), err)
 	}

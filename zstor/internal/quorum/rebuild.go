@@ -65,12 +65,20 @@ func (s *Set) RebuildNode(ctx context.Context, i int) (Rebuilt, error) {
 	if err != nil {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
-	// An epoch key that is damaged beyond reading may be replaced here: nothing is counted on this node.
-	if err := s.raise(ctx, i, mine, value, start.Epoch, true); err != nil {
-		return out, fmt.Errorf("rebuild %s: %w", node, err)
+	// The key before the mark. A late message may have brought an older owner's key back to a wiped node: with the
+	// mark and that key it would count for the older owner, who may already count a node that was raised since.
+	finish := []func() error{
+		// A key that is damaged beyond reading may be replaced here: nothing is counted on this node.
+		func() error { return s.raise(ctx, i, mine, value, start.Epoch, true) },
+		func() error { return s.setMark(ctx, i, start.Incarnation, start.Mark) },
 	}
-	if err := s.setMark(ctx, i, start.Incarnation, start.Mark); err != nil {
-		return out, fmt.Errorf("rebuild %s: %w", node, err)
+	if !s.keeps(ruleEpochThenMark) {
+		slices.Reverse(finish)
+	}
+	for _, step := range finish {
+		if err := step(); err != nil {
+			return out, fmt.Errorf("rebuild %s: %w", node, err)
+		}
 	}
 	if _, err = s.ask(ctx, i, mine, value, func(ctx context.Context, n Node) (State, error) { return n.State(ctx) }); err != nil {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)

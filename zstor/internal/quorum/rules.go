@@ -16,6 +16,7 @@ const (
 	ruleMarkIncarnation    // the mark must name the present incarnation
 	ruleMarkNotByClaim     // a claim never writes the mark
 	ruleMarkLast           // a rebuild writes the mark last
+	ruleEpochThenMark      // a rebuild raises the epoch key before it writes the mark
 	ruleRebuildByOwner     // the sources of a rebuild each show the rebuilder's own id
 	ruleRebuildReadsQuorum // a rebuild reads R others
 	ruleRebuildForgets     // a rebuild forgets what was counted on the node

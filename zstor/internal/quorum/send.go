@@ -2,7 +2,6 @@ package quorum
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -24,13 +23,16 @@ type sendOp struct {
 	acked   []bool
 	ended   []bool // the node gave its answer
 	reasons []error
+	sends   []*sending  // every call begun
+	running int         // of them, those that have not ended
 	doom    *time.Timer // runs once it cannot succeed any more
 	over    bool
 	err     error
 }
 
 // Put writes a new version of a record. When it returns nil, W nodes that count have it durably, and each of them
-// showed this owner's id after it had it. The record reaches the other nodes in the background.
+// showed this owner's id after it had it. The record reaches the other nodes in the background, but for those that
+// lag too far behind: they miss it until they are rebuilt.
 //
 // After an error the record may still be on some nodes: a later reader may find it, or not.
 func (s *Set) Put(ctx context.Context, kind record.Kind, object string, body []byte) (record.Version, error) {
@@ -68,7 +70,7 @@ func (s *Set) send(ctx context.Context, what string, name, value []byte, mine re
 		what: what, name: name, value: value, mine: mine, mineValue: mineValue,
 		done: make(chan struct{}), acked: make([]bool, m), ended: make([]bool, m), reasons: make([]error, m),
 	}
-	// Stragglers outlive the caller, but not the Set; each call has its own timeout.
+	// Stragglers outlive the caller, but not the Set; each call has its own timeout, and their number is bounded.
 	op.ctx, op.cancel = context.WithCancel(s.life)
 
 	s.mu.Lock()
@@ -104,25 +106,32 @@ func (s *Set) endLocked(op *sendOp, err error) {
 	}
 	delete(s.ops, op)
 	close(op.done)
-	if err != nil {
+	if err != nil || op.running == 0 {
 		op.cancel()
+		return
+	}
+	for _, x := range op.sends {
+		s.straggleLocked(x)
 	}
 }
 
 // sendToLocked starts, or starts again, the op's call to node i.
 func (s *Set) sendToLocked(op *sendOp, i int) {
-	round := s.rounds[i]
+	x := &sending{op: op, node: i, round: s.rounds[i]}
+	var ctx context.Context
+	ctx, x.cancel = context.WithCancelCause(op.ctx)
+	op.sends, op.running = append(op.sends, x), op.running+1
 	op.acked[i], op.ended[i], op.reasons[i] = false, false, nil
 	started := s.spawnLocked(func() {
-		_, err := s.ask(op.ctx, i, op.mine, op.mineValue, func(ctx context.Context, n Node) (State, error) {
+		_, err := s.ask(ctx, i, op.mine, op.mineValue, func(ctx context.Context, n Node) (State, error) {
 			return s.putThenState(ctx, n, op)
 		})
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.sentLocked(op, i, round, err)
+		s.sentLocked(x, err)
 	})
 	if !started {
-		s.sentLocked(op, i, round, ErrClosed)
+		s.sentLocked(x, ErrClosed)
 	}
 }
 
@@ -138,16 +147,14 @@ func (s *Set) putThenState(ctx context.Context, n Node, op *sendOp) (State, erro
 	return n.Put(ctx, op.name, op.value)
 }
 
-// sentLocked takes the answer of node i.
-func (s *Set) sentLocked(op *sendOp, i, round int, err error) {
-	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
-		s.missed[i]++ // a rebuild brings it what it lacks
-	}
+// sentLocked takes the answer of a node.
+func (s *Set) sentLocked(x *sending, err error) {
+	op, i := x.op, x.node
+	s.endSendingLocked(x, err)
 	if op.over {
-		s.allSent(op, i)
 		return
 	}
-	if s.rounds[i] != round && s.keeps(ruleRebuildForgets) {
+	if s.rounds[i] != x.round && s.keeps(ruleRebuildForgets) {
 		return // the rebuild has started the call again
 	}
 	if _, fenced := err.(*FencedError); fenced && !s.keeps(ruleWriteShowsOwn) {
@@ -162,7 +169,6 @@ func (s *Set) sentLocked(op *sendOp, i, round int, err error) {
 	switch {
 	case acked >= want:
 		s.endLocked(op, nil)
-		s.allSent(op, i)
 	case acked+open >= want:
 	case open == 0:
 		s.failLocked(op, want)
@@ -189,14 +195,6 @@ func (s *Set) failLocked(op *sendOp, want int) {
 		}
 	}
 	s.endLocked(op, quorumError(op.what, acked, want, bad))
-}
-
-// allSent frees the op's context once the last straggler has ended.
-func (s *Set) allSent(op *sendOp, i int) {
-	op.ended[i] = true
-	if count(op.ended) == len(op.ended) {
-		op.cancel()
-	}
 }
 
 // forgetNode is called when a node's rebuild starts, and again when it ends: what was counted there is forgotten,

@@ -24,10 +24,11 @@ type Options struct {
 	Log             *slog.Logger // nil discards
 	Host            string       // told to whoever is fenced
 
-	// CallTimeout bounds one call to one node (default 15 s).
+	// CallTimeout bounds one call to one node, the wait for its turn included (default 15 s).
 	CallTimeout time.Duration
 	// Patience is how long reads, claims and listings wait for further nodes once a quorum has answered (default
-	// 1 s). Writes return at once when W nodes count; their stragglers go on in the background, at most CallTimeout.
+	// 1 s). Writes return at once when W nodes count; their stragglers go on in the background, at most CallTimeout, and
+	// at most 256 calls or 4 MiB for one node.
 	Patience time.Duration
 	// Backoff is the longest first pause after a lost claim (default 500 ms); it doubles with each further one.
 	Backoff time.Duration
@@ -37,8 +38,9 @@ type Options struct {
 	// MaxCalls bounds the calls in flight to one node (default 64).
 	MaxCalls int
 
-	rand    io.Reader // nil: crypto/rand
-	without rule
+	rand       io.Reader // nil: crypto/rand
+	stragglers int       // of one node; 0: maxStragglers
+	without    rule
 }
 
 // counterBlock is how many version counters are reserved with one write of the note.
@@ -72,6 +74,7 @@ type Set struct {
 	ownerValue []byte
 	rounds     []int // bumped when a node's rebuild starts or ends
 	missed     []int // records that a node did not take since its last rebuild
+	lags       []lag // by node
 	ops        map[*sendOp]struct{}
 	closed     bool
 }
@@ -99,13 +102,16 @@ func Open(o Options) (*Set, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.stragglers == 0 {
+		o.stragglers = maxStragglers
+	}
 	if o.rand == nil {
 		o.rand = rand.Reader
 	}
 	s := &Set{
 		o: o, nodes: o.Nodes, w: o.Write, r: o.Read, sealer: o.Sealer, log: o.Log, without: o.without,
 		maintain: newGate(), noteMu: newGate(),
-		rounds: make([]int, m), missed: make([]int, m),
+		rounds: make([]int, m), missed: make([]int, m), lags: make([]lag, m),
 		ops: make(map[*sendOp]struct{}),
 	}
 	for range m {

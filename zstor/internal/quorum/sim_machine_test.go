@@ -103,7 +103,7 @@ func (m *simMachine) start(mode simMode) *simProcess {
 	set, err := Open(Options{
 		Nodes: nodes, Write: w.top.w, Read: w.top.r, RedundantGroups: w.top.rg, Sealer: w.sealer, Notebook: simNotebook{p},
 		CallTimeout: 3 * time.Second, Patience: 200 * time.Millisecond, Backoff: 100 * time.Millisecond,
-		TombstoneGrace: 2 * simLifetime, rand: randReader{p.rng}, without: w.without,
+		TombstoneGrace: 2 * simLifetime, rand: randReader{p.rng}, stragglers: w.stragglers, without: w.without,
 	})
 	if err != nil {
 		p.err = err

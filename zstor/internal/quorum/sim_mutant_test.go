@@ -12,6 +12,7 @@ var ruleNames = [ruleCount]string{
 	ruleMarkIncarnation:    "the mark names the incarnation",
 	ruleMarkNotByClaim:     "a claim never writes the mark",
 	ruleMarkLast:           "a rebuild writes the mark last",
+	ruleEpochThenMark:      "a rebuild raises the epoch key, then writes the mark",
 	ruleRebuildByOwner:     "only the owner rebuilds",
 	ruleRebuildReadsQuorum: "a rebuild reads R others",
 	ruleRebuildForgets:     "a rebuild forgets what was counted",

@@ -112,6 +112,11 @@ func (c *simClient) do(ctx context.Context, what string, first, then func(*simNo
 	case <-patience.C:
 		return simReply{}, errLost
 	case <-ctx.Done(): // the message stays on its way
+		if context.Cause(ctx) == errLags {
+			w.mu.Lock()
+			w.seen.Skipped++
+			w.mu.Unlock()
+		}
 		return simReply{}, ctx.Err()
 	}
 }

@@ -20,14 +20,15 @@ import (
 // twice or never. It runs inside a synctest bubble: the scheduler acts only while everybody else waits for it, so the
 // code under test runs unchanged and yet in an order that the seed decides.
 type simWorld struct {
-	rng       *rand.Rand
-	without   rule
-	nodes     []*simNode
-	top       simTopology
-	machines  []*simMachine
-	check     *simCheck
-	sealer    *record.Sealer
-	immediate bool
+	rng        *rand.Rand
+	without    rule
+	nodes      []*simNode
+	top        simTopology
+	machines   []*simMachine
+	check      *simCheck
+	sealer     *record.Sealer
+	immediate  bool
+	stragglers int // of one node, before calls are given up
 
 	mu      sync.Mutex // guards fresh against the processes that one step may wake
 	fresh   []*simMessage
@@ -46,7 +47,7 @@ type simWorld struct {
 
 // simSeen counts what a schedule really did, so that a test can tell that its paths were taken.
 type simSeen struct {
-	Lost, Late, Repeated, Wiped, Rebuilt, Crashed, Resumed, Recovered, TakeOvers, Stale, Fenced, Acked, Forgotten, Damaged int
+	Lost, Late, Repeated, Wiped, Rebuilt, Crashed, Resumed, Recovered, TakeOvers, Stale, Fenced, Acked, Forgotten, Damaged, Skipped int
 }
 
 func (s *simSeen) add(o simSeen) {
@@ -64,6 +65,7 @@ func (s *simSeen) add(o simSeen) {
 	s.Acked += o.Acked
 	s.Forgotten += o.Forgotten
 	s.Damaged += o.Damaged
+	s.Skipped += o.Skipped
 }
 
 type simTopology struct {
@@ -125,6 +127,7 @@ func newWorld(seed uint64, without rule, sealer *record.Sealer) *simWorld {
 	w := &simWorld{
 		rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), without: without, sealer: sealer,
 		check: newCheck(sealer), links: map[simLink]float64{},
+		stragglers: []int{maxStragglers, 2, 1, -1}[seed%4], // of the last, none
 	}
 	good := []int{0, 0, 0, 0, 1, 1, 1, 2}
 	t := good[w.rng.IntN(len(good))]
