@@ -28,6 +28,8 @@ type checker struct {
 	blobs  map[uint64]*checkBlob
 	counts meta.Counters
 	super  bool
+	files  uint64 // as the N row says, if it is there (kept)
+	kept   bool
 }
 
 type checkNode struct {
@@ -128,6 +130,9 @@ func (c *checker) row(k meta.Key, v []byte) (err error) {
 		_, err = meta.DecodeSuper(v)
 	case meta.KindCounters:
 		c.counts, err = meta.DecodeCounters(v)
+	case meta.KindFiles:
+		c.kept = true
+		c.files, err = meta.DecodeUint64(v)
 	case meta.KindInode:
 		c.report.Inodes++
 		n := c.node(k.A)
@@ -229,6 +234,9 @@ func (c *checker) extent(k meta.Key, v []byte) error {
 func (c *checker) compareNodes() {
 	if !c.super {
 		c.problem("the filesystem's own row is missing")
+	}
+	if c.kept && c.files != uint64(c.report.Inodes) {
+		c.problem("there are %d inodes, their row says %d", c.report.Inodes, c.files)
 	}
 	if root := c.nodes[uint64(RootIno)]; root == nil || !root.row || !root.a.IsDir() {
 		c.problem("the root directory is missing")

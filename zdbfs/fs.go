@@ -32,7 +32,8 @@ type FS struct {
 	sharedMu  sync.Mutex // reference counts of shared blobs
 	anyShared atomic.Bool
 	commitMu  sync.Mutex
-	needs     zdb.Seq // of the last batch
+	needs     zdb.Seq       // of the last batch
+	files     atomic.Uint64 // inodes there are, as of the last batch; written under commitMu
 
 	complaints struct {
 		mu   sync.Mutex
@@ -92,6 +93,9 @@ func open(ctx context.Context, o Options, metaSpace, dataSpace space) (*FS, erro
 	if err := fs.noteSession(ctx); err != nil {
 		return nil, fmt.Errorf("open filesystem: note the session: %w", err)
 	}
+	if err := fs.loadFiles(ctx); err != nil { // behind the session, which is to be in the first batch
+		return nil, fmt.Errorf("open filesystem: %w", err)
+	}
 	fs.lodgers.moveUpTo(fs.meta.Head().Seq) // left by an earlier run
 	run, stop := context.WithCancel(context.Background())
 	fs.stop = stop
@@ -117,8 +121,11 @@ func (fs *FS) loadSuper(ctx context.Context) error {
 		return fmt.Errorf("read counters: %w", err)
 	}
 	c, err := meta.DecodeCounters(e.Value)
+	if err != nil {
+		return err
+	}
 	fs.numbers.start(c)
-	return err
+	return nil
 }
 
 // format makes an empty filesystem. The session is noted in its first batch, as in the first of every opening.
@@ -146,6 +153,7 @@ func (fs *FS) format(ctx context.Context) error {
 	t.set(meta.SuperKey(), fs.super.Append(nil))
 	t.set(meta.CountersKey(), c.Append(nil))
 	t.set(meta.InodeKey(uint64(RootIno)), root.Append(nil))
+	t.files = 1
 	fs.numbers.start(c)
 	return t.commit()
 }

@@ -112,7 +112,7 @@ func (fs *FS) Statfs(ctx context.Context) (Statfs, error) {
 		c.Avail -= min(c.Avail, dirty+fs.o.Slack)
 	}
 	const files = 1 << 40
-	used := min(fs.numbers.used.Load(), files)
+	used := min(fs.files.Load(), files)
 	return Statfs{
 		Blocks: c.Total / block, Bfree: c.Free / block, Bavail: c.Avail / block,
 		Files: files, Ffree: files - used,

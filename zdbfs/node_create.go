@@ -42,6 +42,7 @@ func (t *txn) newInode(c Caller, dir *inode, s nodeSpec) (*inode, error) {
 	}
 	in.loaded = true
 	t.update(in, func(*meta.Inode) {})
+	t.files++
 	return in, nil
 }
 

@@ -191,6 +191,7 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, in *inode) (bool, error) {
 		}
 	}
 	in.mu.Lock()
+	exists := in.loaded
 	in.gone = true
 	in.runs = runSet{}
 	in.drops++
@@ -219,6 +220,9 @@ func (fs *FS) reapRows(ctx context.Context, t *txn, in *inode) (bool, error) {
 			return false, nil
 		}
 		t.del(meta.XattrKey(n, name))
+	}
+	if exists {
+		t.files--
 	}
 	t.del(meta.InodeKey(n))
 	t.del(meta.OrphanKey(n))

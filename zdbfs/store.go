@@ -64,7 +64,8 @@ type batch struct {
 	rows  []row
 	index map[string]int
 	size  int
-	frees bool // gives space back in the end: taken on a full disk too
+	frees bool  // gives space back in the end: taken on a full disk too
+	files int64 // inodes that it makes, less those that it frees
 }
 
 const (

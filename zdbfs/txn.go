@@ -130,7 +130,7 @@ func (t *txn) lockShared() {
 
 // commit writes b, if there is anything in it.
 func (fs *FS) commit(b *batch, needs zdb.Seq) error {
-	if len(b.rows) == 0 {
+	if len(b.rows) == 0 && b.files == 0 {
 		return nil
 	}
 	_, err := fs.commitBatch(b, needs)
@@ -138,12 +138,17 @@ func (fs *FS) commit(b *batch, needs zdb.Seq) error {
 }
 
 // commitBatch is where every change of zdbfs-meta goes through. needs never decreases from batch to batch, which one lock
-// around choosing it and writing it assures.
+// around choosing it and writing it assures, and the number of inodes is that of the batches so far.
 func (fs *FS) commitBatch(b *batch, needs zdb.Seq) (zdb.Commit, error) {
 	fs.commitMu.Lock()
 	defer fs.commitMu.Unlock()
 	fs.needs = max(fs.needs, needs)
-	return fs.meta.commit(context.Background(), b, fs.needs)
+	files := fs.countFiles(b)
+	c, err := fs.meta.commit(context.Background(), b, fs.needs)
+	if err == nil {
+		fs.files.Store(files)
+	}
+	return c, err
 }
 
 // touch sets mtime and ctime of a directory in memory; the row follows with the next batch that writes it, or with the

@@ -150,7 +150,7 @@ func FuzzBlobHeader(f *testing.F) {
 
 func FuzzKey(f *testing.F) {
 	for _, k := range [][]byte{
-		SuperKey(), CountersKey(), InodeKey(1), DirentKey(1, 2), ExtentKey(1, 2), LodgerKey(1, 2), ParentKey(1, 2, 3),
+		SuperKey(), CountersKey(), FilesKey(), InodeKey(1), DirentKey(1, 2), ExtentKey(1, 2), LodgerKey(1, 2), ParentKey(1, 2, 3),
 		XattrKey(1, "user.x"), OrphanKey(1), TruncateKey(1), SharedKey(1), GarbageKey(1), SessionKey(1),
 	} {
 		f.Add(k)
@@ -167,7 +167,7 @@ func FuzzKey(f *testing.F) {
 		}
 		var out []byte
 		switch k.Kind {
-		case KindSuper, KindCounters:
+		case KindSuper, KindCounters, KindFiles:
 			out = []byte{k.Kind}
 		case KindXattr:
 			out = XattrKey(k.A, k.Name)

@@ -21,6 +21,7 @@ const (
 	KindGarbage  = 'G' // blob → nothing refers to it any more, to be deleted in zdbfs-data
 	KindInode    = 'I' // inode → attributes
 	KindLodger   = 'L' // inode, end offset → that extent's content is in its row
+	KindFiles    = 'N' // how many inodes there are
 	KindOrphan   = 'O' // inode → it has no name left
 	KindParent   = 'P' // inode, parent, cookie → a name of it; directories and hard links
 	KindTruncate = 'T' // inode → extents ending above this offset are dead
@@ -50,11 +51,14 @@ func key2(kind byte, a, b uint64) []byte {
 	return k
 }
 
-// SuperKey and CountersKey are the two rows that exist once.
+// SuperKey, CountersKey and FilesKey are the rows that exist once.
 func SuperKey() []byte { return []byte{KindSuper} }
 
 // CountersKey is the row of Counters.
 func CountersKey() []byte { return []byte{KindCounters} }
+
+// FilesKey is the row of the number of inodes.
+func FilesKey() []byte { return []byte{KindFiles} }
 
 // InodeKey is the row of an Inode.
 func InodeKey(ino uint64) []byte { return key1(KindInode, ino) }
@@ -109,7 +113,7 @@ func ParseKey(k []byte) (Key, error) {
 	out := Key{Kind: k[0]}
 	numbers := 0
 	switch out.Kind {
-	case KindSuper, KindCounters:
+	case KindSuper, KindCounters, KindFiles:
 	case KindInode, KindOrphan, KindTruncate, KindShared, KindGarbage, KindSession, KindXattr:
 		numbers = 1
 	case KindDirent, KindExtent, KindLodger:

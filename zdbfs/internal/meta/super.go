@@ -75,10 +75,10 @@ func DecodeCounters(b []byte) (Counters, error) {
 	return c, nil
 }
 
-// AppendUint64 encodes the value of a T, B or s row: an offset, a count, a session.
+// AppendUint64 encodes the value of a T, B, N or s row: an offset, a count, a session.
 func AppendUint64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 
-// DecodeUint64 decodes the value of a T, B or s row.
+// DecodeUint64 decodes the value of a T, B, N or s row.
 func DecodeUint64(b []byte) (uint64, error) {
 	if len(b) != 8 {
 		return 0, badf("number of %d bytes", len(b))
