@@ -66,6 +66,12 @@ func TestEachRuleIsNeeded(t *testing.T) {
 	for r := noRule + 1; r < ruleCount; r++ {
 		t.Run(ruleNames[r], func(t *testing.T) {
 			t.Parallel()
+			if r == ruleEpochThenMark { // a schedule of its own; 100,000 random ones found nothing
+				if acked, found := keyThenMark(t, r); !acked || found {
+					t.Errorf("without %q: acknowledged %v, found %v", ruleNames[r], acked, found)
+				}
+				return
+			}
 			for n := range uint64(most) {
 				seed := n
 				if n == 0 && !long() {
