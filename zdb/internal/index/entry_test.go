@@ -46,7 +46,14 @@ func FuzzEntry(f *testing.F) {
 		p := appendEntry(nil, []byte("k"), e)
 		f.Add([]byte("k"), p[:len(p)-4], true)
 		f.Add([]byte("k"), p, false)
+		f.Add([]byte("other"), p, false) // of another key
 	}
+	// Each kind that is refused though its checksum is right, and the empty inline value.
+	fixed := make([]byte, entryFixed)
+	f.Add([]byte("k"), fixed[:entryFixed-1], true)
+	f.Add([]byte("k"), append(fixed, 'v'), true) // a value that is not inline
+	f.Add([]byte("k"), append([]byte{flagInline}, fixed[1:]...), true)
+	f.Add([]byte("k"), append([]byte{flagInline << 1}, fixed[1:]...), true)
 	f.Fuzz(func(t *testing.T, key, p []byte, fix bool) {
 		if fix {
 			p = seal(key, bytes.Clone(p))
