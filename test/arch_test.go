@@ -43,7 +43,7 @@ var importRules = []importRule{
 	{
 		of:      "qsfs/zdbfs",
 		closed:  []string{"qsfs/zstor"},
-		allowed: []string{"qsfs/zstor/client", "qsfs/zstor/config"},
+		allowed: []string{"qsfs/zstor/client", "qsfs/zstor/config", "qsfs/zstor/unixhttp"},
 	},
 }
 

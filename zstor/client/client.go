@@ -1,25 +1,21 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"syscall"
-	"time"
+
+	"qsfs/zstor/unixhttp"
 )
 
-// Limits of what a client accepts from the daemon.
-const (
-	maxJSON   = 16 << 20
-	maxStripe = 1 << 30
-)
+// maxStripe limits what a client accepts from the daemon.
+const maxStripe = 1 << 30
 
 // Headers of a stripe answer.
 const (
@@ -29,28 +25,23 @@ const (
 
 // Client is a connection pool to one daemon. It is safe for concurrent use.
 type Client struct {
-	socket string
-	http   *http.Client
+	http *unixhttp.Client
 }
 
 // New gives a client for the daemon on the unix socket. It dials on first use and again after
 // the daemon was restarted.
 func New(socket string) *Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	tr := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		},
-		MaxIdleConns:        64,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     30 * time.Second,
-		DisableCompression:  true,
-	}
-	return &Client{socket: socket, http: &http.Client{Transport: tr}}
+	return &Client{unixhttp.New(socket, "zstor", 64, func(status int, body []byte) error {
+		var e ErrorBody
+		if err := json.Unmarshal(body, &e); err != nil || e.Code == "" {
+			return &Error{Status: status, Code: CodeInternal, Reason: fmt.Sprintf("zstor answered %d %s", status, http.StatusText(status))}
+		}
+		return e.toError(status)
+	})}
 }
 
 // Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.http.Close() }
 
 // Attach compares the local state with the newest cut. A negative verdict is an answer, not an error.
 func (c *Client) Attach(ctx context.Context, r AttachRequest) (AttachReply, error) {
@@ -118,7 +109,7 @@ func (c *Client) Stripe(ctx context.Context, ns string, segment uint32, off int6
 	if err != nil {
 		return Stripe{}, err
 	}
-	defer drain(resp.Body)
+	defer unixhttp.Drain(resp.Body)
 	var st Stripe
 	if st.Offset, err = strconv.ParseInt(resp.Header.Get(HeaderStripeOffset), 10, 64); err != nil {
 		return Stripe{}, fmt.Errorf("read stripe offset: %w", err)
@@ -137,37 +128,22 @@ func (c *Client) Stripe(ctx context.Context, ns string, segment uint32, off int6
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode %s: %w", path, err)
-		}
-		body = bytes.NewReader(b)
-	}
-	resp, err := c.do(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	defer drain(resp.Body)
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxJSON)).Decode(out); err != nil {
-		return fmt.Errorf("read answer of %s: %w", path, err)
-	}
-	return nil
+	return c.transportError(c.http.Call(ctx, method, path, in, out))
 }
 
 // stream reads JSON lines until the one that is marked done. A stream that ends without it means
 // that the daemon went away half-way.
 func (c *Client) stream(ctx context.Context, path string, progress func(Progress)) error {
-	return c.streamBody(ctx, path, nil, progress)
+	return c.streamOf(ctx, path, nil, progress)
 }
 
-func (c *Client) streamBody(ctx context.Context, path string, body io.Reader, progress func(Progress)) error {
-	resp, err := c.do(ctx, http.MethodPost, path, body)
+// streamOf is stream for a request with a body.
+func (c *Client) streamOf(ctx context.Context, path string, in any, progress func(Progress)) error {
+	resp, err := c.do(ctx, http.MethodPost, path, in)
 	if err != nil {
 		return err
 	}
-	defer drain(resp.Body)
+	defer unixhttp.Drain(resp.Body)
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var p Progress
@@ -189,41 +165,19 @@ func (c *Client) streamBody(ctx context.Context, path string, body io.Reader, pr
 	}
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://zstor"+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("build request %s: %w", path, err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.transportError(ctx, err)
-	}
-	if resp.StatusCode/100 == 2 {
-		return resp, nil
-	}
-	defer drain(resp.Body)
-	var e ErrorBody
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&e); err != nil || e.Code == "" {
-		return nil, &Error{Status: resp.StatusCode, Code: CodeInternal, Reason: "zstor answered " + resp.Status}
-	}
-	return nil, e.toError(resp.StatusCode)
+func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	resp, err := c.http.Do(ctx, method, path, in)
+	return resp, c.transportError(err)
 }
 
-// transportError tells a daemon that is not there from a caller that gave up.
-func (c *Client) transportError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+// transportError tells a daemon that is not there from a socket that is not ours to open.
+func (c *Client) transportError(err error) error {
+	var t *unixhttp.TransportError
+	switch {
+	case !errors.As(err, &t):
+		return err
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("open %s: %w", t.Socket, t.Err)
 	}
-	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
-		return fmt.Errorf("open %s: %w", c.socket, err)
-	}
-	return fmt.Errorf("%w (%s): %w", ErrDown, c.socket, err)
-}
-
-func drain(b io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, b, 64<<10)
-	_ = b.Close()
+	return fmt.Errorf("%w (%s): %w", ErrDown, t.Socket, t.Err)
 }

@@ -1,10 +1,7 @@
 package client
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -60,9 +57,5 @@ func (c *Client) RebuildFile(ctx context.Context, r FileRequest, progress func(P
 }
 
 func (c *Client) fileCall(ctx context.Context, path string, r FileRequest, progress func(Progress)) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	return c.streamBody(ctx, path, bytes.NewReader(b), progress)
+	return c.streamOf(ctx, path, r, progress)
 }

@@ -1,17 +1,14 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"time"
 
 	"qsfs/zdbfs/internal/exit"
+	"qsfs/zstor/unixhttp"
 )
 
 // ErrDown: no mount daemon answers on the socket.
@@ -19,19 +16,18 @@ var ErrDown = errors.New("no zdbfs mount is running")
 
 // Client talks to the mount daemon.
 type Client struct {
-	socket string
-	http   *http.Client
+	http *unixhttp.Client
 }
 
 // NewClient gives a client for the socket; it dials at each call.
 func NewClient(socket string) *Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		},
-		DisableKeepAlives: true,
-	}}}
+	return &Client{unixhttp.New(socket, "zdbfs", 0, func(_ int, body []byte) error {
+		var e errorBody
+		if err := json.Unmarshal(body, &e); err != nil || e.Error == "" {
+			return nil
+		}
+		return &exit.Error{Code: e.Code, Line: e.Error}
+	})}
 }
 
 // Status asks for the status.
@@ -70,39 +66,13 @@ func (c *Client) Stop(ctx context.Context) error {
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode %s: %w", path, err)
-		}
-		body = bytes.NewReader(b)
+	err := c.http.Call(ctx, method, path, in, out)
+	var t *unixhttp.TransportError
+	switch {
+	case !errors.As(err, &t):
+		return err
+	case t.Dial:
+		return fmt.Errorf("%w (%s): %w", ErrDown, t.Socket, t.Err)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://zdbfs"+path, body)
-	if err != nil {
-		return fmt.Errorf("build request %s: %w", path, err)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "dial" {
-			return fmt.Errorf("%w (%s): %w", ErrDown, c.socket, op.Err)
-		}
-		return fmt.Errorf("zdbfs stopped answering: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		var e errorBody
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&e); err != nil || e.Error == "" {
-			return fmt.Errorf("zdbfs answered %s", resp.Status)
-		}
-		return &exit.Error{Code: e.Code, Line: e.Error}
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read answer of %s: %w", path, err)
-	}
-	return nil
+	return fmt.Errorf("zdbfs stopped answering: %w", t.Err)
 }
