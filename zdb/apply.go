@@ -9,7 +9,6 @@ import (
 
 	"qsfs/zdb/crashpoint"
 	"qsfs/zdb/internal/index"
-	"qsfs/zdb/internal/overlay"
 )
 
 const (
@@ -51,7 +50,7 @@ func (n *Namespace) dueToApply() bool {
 	tables := n.view.Load().tables
 	active := tables[0]
 	return len(tables) > 1 || active.Bytes() >= n.db.o.OverlayBytes/2 ||
-		active.Len() > 0 && time.Since(active.began) >= applyAge
+		!active.empty() && time.Since(active.began) >= applyAge
 }
 
 // apply makes the overlay durable and moves all of it into the index.
@@ -72,6 +71,10 @@ func (n *Namespace) apply(ctx context.Context) error {
 	close(n.room)
 	n.room = make(chan struct{})
 	n.stateMu.Unlock()
+	select {
+	case n.compactor.wake <- struct{}{}: // there may be more dead bytes now
+	default:
+	}
 	return err
 }
 
@@ -83,15 +86,15 @@ func (n *Namespace) freeze() {
 	defer n.snapMu.Unlock()
 	v := n.view.Load()
 	g := v.tables[0]
-	if g.Len() == 0 {
+	if g.empty() {
 		return
 	}
 	g.end = n.log.Head()
-	tables := append([]*generation{{Table: overlay.New(), began: time.Now()}}, v.tables...)
+	tables := append([]*generation{newGeneration()}, v.tables...)
 	n.view.Store(&view{tables: tables, memory: v.memory})
 }
 
-// applyTable moves the oldest generation. Only its newest entry of each key
+// applyTable moves the oldest generation. Only its newest entry of each key, and what the policy keeps,
 // reaches the index, and `applied` moves with the last transaction.
 func (n *Namespace) applyTable(ctx context.Context, g *generation) error {
 	if err := n.log.SyncPos(ctx, g.end.Pos); err != nil {
@@ -123,19 +126,17 @@ func (n *Namespace) applyTable(ctx context.Context, g *generation) error {
 }
 
 func (n *Namespace) moveTable(ctx context.Context, x *index.Index, g *generation) error {
-	a := x.NewApplier(false)
+	policy := n.policy()
+	a := x.NewApplier(false, policy)
 	defer a.Discard()
-	it := g.NewIter(^uint64(0))
-	for it.SeekGE(nil); it.Entry() != nil; it.Next() {
-		e := it.Entry()
-		c := index.Change{Key: e.Key, Delete: e.Delete, Moved: e.Moved}
-		c.Location, c.Seq, c.Time, c.Inline, c.Value = e.Location, e.Seq, e.Time, e.Inline, e.Value
-		if err := a.Add(c); err != nil {
-			return err
-		}
+	err := g.changes(&policy, func(c index.Change) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		return a.Add(c)
+	})
+	if err != nil {
+		return err
 	}
 	end := position(g.end)
 	if err := a.Flush(end); err != nil {

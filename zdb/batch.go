@@ -2,6 +2,7 @@ package zdb
 
 import (
 	"fmt"
+	"time"
 
 	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/segfile"
@@ -20,6 +21,7 @@ const (
 type Batch struct {
 	b       batch.Builder
 	needs   Seq
+	time    int64 // 0: when it is committed
 	reserve bool
 	deletes int
 	shared  bool // the overlay refers to the buffer
@@ -68,6 +70,15 @@ func (b *Batch) Fits(key, value int) bool {
 // not be lower than that of any batch before; 0, the default, repeats the last.
 func (b *Batch) SetNeeds(needs Seq) { b.needs = needs }
 
+// SetTime gives the time that the entries carry in the log; zero, the default, is
+// when they are committed. It says nothing about when they were written, so retention does not go by it.
+func (b *Batch) SetTime(t time.Time) {
+	b.time = 0
+	if !t.IsZero() {
+		b.time = t.UnixNano()
+	}
+}
+
 // UseReserve marks a batch that frees space in the end, so that it is taken on a
 // full disk. A batch of deletes alone need not be marked.
 func (b *Batch) UseReserve() { b.reserve = true }
@@ -81,7 +92,7 @@ func (b *Batch) Size() int { return b.b.Size() }
 // Reset empties the batch for use again, also after a Commit.
 func (b *Batch) Reset() {
 	b.b.Reset(!b.shared)
-	b.needs, b.reserve, b.deletes, b.shared, b.err = 0, false, 0, false, nil
+	b.needs, b.time, b.reserve, b.deletes, b.shared, b.err = 0, 0, false, 0, false, nil
 }
 
 // urgent says whether the batch may use the reserve.

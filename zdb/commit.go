@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/internal/overlay"
@@ -28,6 +29,9 @@ func (n *Namespace) CommitIf(ctx context.Context, b *Batch, check func(Reader) e
 	if err := n.waitRoom(ctx, b.urgent()); err != nil {
 		return Commit{}, n.public(err)
 	}
+	if err := n.giveWay(ctx, b); err != nil {
+		return Commit{}, n.public(err)
+	}
 	n.commitMu.Lock()
 	defer n.commitMu.Unlock()
 	if n.isClosed() {
@@ -47,9 +51,9 @@ func (n *Namespace) CommitIf(ctx context.Context, b *Batch, check func(Reader) e
 	if err := n.space.take(int64(b.Size()), b.urgent()); err != nil {
 		return Commit{}, n.public(err)
 	}
-	a, err := n.log.Append(ctx, &b.b, b.needs)
+	a, err := n.log.Append(ctx, &b.b, b.needs, b.time)
 	if wal.IsNoSpace(err) && b.urgent() && n.space.release() {
-		a, err = n.log.Append(ctx, &b.b, b.needs)
+		a, err = n.log.Append(ctx, &b.b, b.needs, b.time)
 	}
 	if err != nil {
 		return Commit{}, n.public(err)
@@ -77,7 +81,7 @@ func (n *Namespace) publish(b *Batch, a wal.Appended) Commit {
 		c.Locations[i] = loc
 		n.version++
 		e := overlay.Entry{
-			Key: keep(b.b.Key(it)), Delete: it.Delete, Seq: seq, Time: a.Time,
+			Key: keep(b.b.Key(it)), Delete: it.Delete, Given: b.time != 0, Seq: seq, Time: a.Time,
 			Location: loc, Version: n.version,
 		}
 		if !it.Delete && int(it.Length) <= n.o.InlineMax {
@@ -113,6 +117,30 @@ func (n *Namespace) keeper(b *Batch) func([]byte) []byte {
 		at := len(slab)
 		slab = append(slab, p...)
 		return slab[at:len(slab):len(slab)]
+	}
+}
+
+const (
+	// slowRate is the rate, in bytes per second, to which writers are slowed when the log is twice debtSlow above what it
+	// should be; further above they are slowed more.
+	slowRate = 64 << 20
+	slowMost = 50 * time.Millisecond
+)
+
+// giveWay slows a writer while compaction cannot keep up with all of them. Deletes never wait.
+func (n *Namespace) giveWay(ctx context.Context, b *Batch) error {
+	debt := n.compactor.debt.Load()
+	if debt <= debtSlow || b.urgent() {
+		return nil
+	}
+	wait := time.Duration(b.Size()) * time.Second / slowRate * time.Duration(debt-debtSlow) / debtSlow
+	t := time.NewTimer(min(wait, slowMost))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -158,7 +186,7 @@ func (n *Namespace) waitRoom(ctx context.Context, urgent bool) error {
 func (n *Namespace) overlayBytes() int64 {
 	var sum int64
 	for _, g := range n.view.Load().tables {
-		sum += g.Bytes()
+		sum += g.Bytes() + g.moved.Load()
 	}
 	return sum
 }

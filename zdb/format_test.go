@@ -58,7 +58,10 @@ func writeReleased(t *testing.T, to string) {
 	b := NewBatch()
 	b.Set([]byte("small"), []byte("new"))
 	b.Delete([]byte("gone"))
-	b.b.Move(MakeSeq(1, 2), 1e18, false, []byte("moved"), []byte("x"))
+	moved := batch.Moved{Key: []byte("moved"), Seq: MakeSeq(1, 2), Time: 1e18}
+	if err := b.b.Move(moved, 1, func(p []byte) error { copy(p, "x"); return nil }); err != nil {
+		t.Fatal(err)
+	}
 	b.SetNeeds(MakeSeq(1, 99))
 	if _, err := n.Commit(t.Context(), b); err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func (n *Namespace) identify() error {
 	p := append([]byte(identityMagic), segfile.Version, 0, 0, 0)
 	p = append(p, n.incarnation[:]...)
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, segfile.Castagnoli))
-	return writeFile(n.db.o.FS, path, p)
+	return vfs.WriteFile(n.db.o.FS, path, p)
 }
 
 func readIdentity(fs vfs.FS, path string) (inc [16]byte, err error) {
@@ -64,23 +64,4 @@ func readIdentity(fs vfs.FS, path string) (inc [16]byte, err error) {
 		return inc, segfile.ErrFormat
 	}
 	return [16]byte(p[12:28]), nil
-}
-
-// writeFile replaces a small file: aside, synced, renamed, directory synced.
-func writeFile(fs vfs.FS, path string, p []byte) error {
-	tmp := path + ".tmp"
-	f, err := fs.Create(tmp)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(p, 0); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return err
-	}
-	return fs.SyncDir(filepath.Dir(path))
 }

@@ -262,7 +262,7 @@ func TestUnwitnessed(t *testing.T) {
 	n = r.open()
 	wantKeys(t, n, "a b")
 	s, st := n.Segments(), n.Stats()
-	if st.IndexRebuilt != 0 || st.Keys != 2 || st.LiveBytes != 4 || len(s) != 2 || s[0].Live != 0 || s[1].Live != 4 {
+	if st.IndexRebuilt != 0 || st.Keys != 2 || st.LiveBytes != 4 || len(s) != 2 || s[0].Live != 0 || s[1].Live != 28 {
 		t.Errorf("stats %+v, segments %+v", st, s)
 	}
 }
@@ -289,7 +289,7 @@ func TestLive(t *testing.T) {
 		}
 		wantKeys(t, n, "a c")
 		s, st := n.Segments(), n.Stats()
-		if s[0].Live != 3 || s[1].Live != 5 || st.Keys != 2 || st.LiveBytes != 8 {
+		if s[0].Live != 15 || s[1].Live != 17 || st.Keys != 2 || st.LiveBytes != 8 {
 			t.Errorf("%s: %+v, %+v", what, s, st)
 		}
 	}

@@ -186,13 +186,16 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 	if known && !from.Before(to) {
 		return nil
 	}
-	a := x.NewApplier(!known)
+	a := x.NewApplier(!known, n.policy())
 	defer a.Discard()
 	seq := applied.Seq
 	err = n.log.Replay(ctx, from, to, n.o.InlineMax > 0,
 		func(it wal.Item) error {
 			seq = max(seq, it.Seq)
-			return a.Add(n.change(it))
+			c := n.change(it)
+			// What the index has seen it has; a rebuild may meet the moved one first.
+			c.Relocate = it.Moved && known
+			return a.Add(c)
 		},
 		func(p wal.Pos, inc segfile.Incarnation) error {
 			// A rebuild that is interrupted starts over: it needs the tombstones it has seen.
@@ -207,8 +210,23 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 	if err := a.Flush(base); err != nil {
 		return err
 	}
-	if !known {
-		return x.Forget()
+	if known {
+		return nil
+	}
+	if err := n.pruneAll(x); err != nil {
+		return err
+	}
+	return x.Forget()
+}
+
+// pruneAll drops what a rebuild kept beyond the policy, before the index is used.
+func (n *Namespace) pruneAll(x *index.Index) error {
+	for from := []byte(nil); x.Versions() > 0; {
+		next, dropped, _, err := x.Prune(from, n.policy(), pruneStep)
+		if err != nil || next == nil && dropped == 0 {
+			return err
+		}
+		from = next
 	}
 	return nil
 }
@@ -217,8 +235,8 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 const replayFlush = 512 << 10
 
 func (n *Namespace) change(it wal.Item) index.Change {
-	c := index.Change{Key: it.Key, Delete: it.Delete, Moved: it.Moved}
-	c.Location, c.Seq, c.Time = it.Location, it.Seq, it.Time
+	c := index.Change{Key: it.Key, Delete: it.Delete}
+	c.Location, c.Seq, c.Time, c.Moved, c.Given = it.Location, it.Seq, it.Time, it.Moved, it.Given
 	if it.HasValue && !it.Delete && int(it.Location.Length) <= n.o.InlineMax {
 		c.Inline, c.Value = true, it.Value
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"qsfs/zdb/internal/index"
@@ -18,7 +19,9 @@ type Iter struct {
 	o     IterOptions
 	over  []*overlay.Iter // newest generation first
 	snap  *index.Snapshot
-	base  *index.Iter
+	base  index.Walker
+	hold  uint64
+	open  bool
 	key   []byte // nil: not on a key
 	at    *overlay.Entry
 	entry index.Entry // when at is nil
@@ -28,14 +31,32 @@ type Iter struct {
 // NewIter returns an iterator over the keys in the bounds, consistent with one
 // moment between the call and its return.
 func (n *Namespace) NewIter(ctx context.Context, o IterOptions) (*Iter, error) {
-	it := &Iter{n: n, ctx: ctx, o: o}
+	if o.At != 0 && !n.keep.pinned(o.At) {
+		return nil, n.public(fmt.Errorf("%w: %v", ErrNotKept, o.At))
+	}
+	// Before anything is looked at: what it will refer to must not be removed.
+	it := &Iter{n: n, ctx: ctx, o: o, hold: n.holds.enter()}
 	if err := n.snapshot(ctx, it); err != nil {
+		n.holds.leave(it.hold)
 		return nil, n.public(err)
 	}
-	if it.snap != nil {
+	it.open = true
+	switch {
+	case it.snap == nil:
+	case o.At != 0:
+		it.base = it.snap.NewIterAt(o.Reverse, o.At)
+	default:
 		it.base = it.snap.NewIter(o.Reverse)
 	}
 	return it, nil
+}
+
+// top is the highest sequence that it shows.
+func (it *Iter) top() Seq {
+	if it.o.At != 0 {
+		return it.o.At
+	}
+	return ^Seq(0)
 }
 
 // snapshot takes overlay and index at the same moment.
@@ -44,11 +65,11 @@ func (n *Namespace) snapshot(ctx context.Context, it *Iter) error {
 		if n.isClosed() {
 			return ErrClosed
 		}
-		if n.overMemory(it) {
+		if it.o.At == 0 && n.overMemory(it) {
 			return nil
 		}
 		x, err := n.acquireIndex(ctx)
-		if errors.Is(err, ErrNoSpace) {
+		if errors.Is(err, ErrNoSpace) && it.o.At == 0 {
 			err = n.toMemory(ctx, err)
 			if err == nil {
 				continue
@@ -64,7 +85,7 @@ func (n *Namespace) snapshot(ctx context.Context, it *Iter) error {
 		if same {
 			version := n.visible.Load()
 			for _, g := range n.view.Load().tables {
-				it.over = append(it.over, g.NewIter(version))
+				it.over = append(it.over, g.NewIterAt(version, it.top()))
 			}
 			it.snap = x.Snapshot()
 		}
@@ -167,6 +188,10 @@ func (it *Iter) settle() bool {
 			return false
 		}
 		it.choose()
+		if it.base != nil && it.base.Err() != nil {
+			it.err = it.base.Err()
+			continue
+		}
 		if it.key == nil || it.outside(it.key) {
 			it.key = nil
 			return false
@@ -256,6 +281,10 @@ func (it *Iter) Err() error { return it.n.public(it.err) }
 // Close ends the iterator.
 func (it *Iter) Close() error {
 	it.key, it.over = nil, nil
+	if it.open {
+		it.open = false
+		it.n.holds.leave(it.hold)
+	}
 	if it.snap == nil {
 		return nil
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"qsfs/zdb/internal/index"
 	"qsfs/zdb/internal/overlay"
@@ -33,6 +32,10 @@ type Namespace struct {
 	incarnation [16]byte
 	log         *wal.Log
 	space       *space
+	keep        retention
+	holds       holds
+	compactor   compactor
+	sweep       sweeper // only its goroutine looks
 
 	// commitMu: one batch at a time, so that its places in log and overlay agree.
 	commitMu sync.Mutex
@@ -76,31 +79,33 @@ type view struct {
 	memory *overlay.Table
 }
 
-// generation is one table of the overlay.
-type generation struct {
-	*overlay.Table
-	began time.Time
-	end   wal.Head // set when it is frozen
-}
-
 func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOptions) (*Namespace, error) {
 	set(&o.SegmentSize, DefaultSegmentSize)
 	set(&o.FlushInterval, DefaultFlushInterval)
+	set(&o.Compaction.LiveFraction, DefaultLiveFraction)
+	set(&o.Compaction.RateBytes, DefaultCompactRate)
+	if f := o.Compaction.LiveFraction; f < 0 || f > 0.95 {
+		return nil, fmt.Errorf("LiveFraction is %v, not between 0 and 0.95", f)
+	}
 	n := &Namespace{
 		db: db, name: name, o: o,
 		dataDir: filepath.Join(db.o.DataDir, dir), indexDir: filepath.Join(db.o.IndexDir, dir),
-		logger: db.o.Log,
-		wake:   make(chan struct{}, 1),
-		room:   make(chan struct{}),
+		logger:    db.o.Log,
+		wake:      make(chan struct{}, 1),
+		compactor: newCompactor(),
+		room:      make(chan struct{}),
 	}
 	for _, d := range []string{n.dataDir, n.indexDir} {
 		if err := db.o.FS.MkdirAll(d); err != nil {
 			return nil, err
 		}
 	}
-	n.view.Store(&view{tables: []*generation{{Table: overlay.New(), began: time.Now()}}})
+	n.view.Store(&view{tables: []*generation{newGeneration()}})
 	n.space = newSpace(&db.o, &db.written, n.dataDir, n.indexDir, o.Ballast)
 	if err := n.identify(); err != nil {
+		return nil, err
+	}
+	if err := n.readKeep(); err != nil {
 		return nil, err
 	}
 	log, err := n.openLog(ctx)
@@ -116,6 +121,7 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.wg.Go(n.applyLoop)
+	n.wg.Go(n.compactLoop)
 	return n, nil
 }
 

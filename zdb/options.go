@@ -20,6 +20,8 @@ const (
 	DefaultIndexRoom     = 4 * memTableSize
 	DefaultMemoryIndex   = 256 << 20
 	DefaultBallast       = DefaultIndexRoom + 64<<20
+	DefaultLiveFraction  = 0.6
+	DefaultCompactRate   = 32 << 20
 
 	memTableSize = 8 << 20
 )
@@ -85,6 +87,10 @@ type NamespaceOptions struct {
 	// Ballast holds this many bytes of the index file system back for the index and
 	// for deletes on a full disk. 0 is none; DefaultBallast is what Badger can need.
 	Ballast int64
+	// Retention says what of the past is kept; nil is what was last recorded for this namespace, at first nothing.
+	Retention *Retention
+	// Compaction says how dead bytes are got rid of.
+	Compaction Compaction
 	// OnDurable is told each new durable head, in order, from the goroutine that synced. It must not block.
 	OnDurable func(Head)
 	// OnSeal is told each segment whose i<N> is durable, also those that are sealed

@@ -79,12 +79,20 @@ func (n *Namespace) lookUp(ctx context.Context, key []byte) (index.Entry, bool, 
 // Get gives the newest value of key, with what was committed before the call.
 // ErrNotFound means that there is none; a value that cannot be read is another error.
 func (n *Namespace) Get(ctx context.Context, key []byte) (Entry, error) {
-	f, err := n.find(ctx, key)
-	if err != nil {
-		return Entry{}, n.keyError(err)
+	for tries := 0; ; tries++ {
+		f, err := n.find(ctx, key)
+		if err != nil {
+			return Entry{}, n.keyError(err)
+		}
+		e, err := n.complete(ctx, f)
+		if err == nil || tries >= moveTries || !errors.Is(err, ErrSegment) {
+			return e, err
+		}
 	}
-	return n.complete(ctx, f)
 }
+
+// moveTries is how often a key is looked up again whose place was compacted away before it could be read.
+const moveTries = 16
 
 // complete reads the value where it is not at hand.
 func (n *Namespace) complete(ctx context.Context, f found) (Entry, error) {
@@ -123,10 +131,19 @@ func (n *Namespace) Locate(ctx context.Context, key []byte) (Entry, error) {
 // ReadRange reads up to len(p) bytes at off of the value of key. It returns
 // fewer only at the end of the value, without an error, and ErrRange when off is behind it.
 func (n *Namespace) ReadRange(ctx context.Context, key []byte, off int64, p []byte) (int, error) {
-	f, err := n.find(ctx, key)
-	if err != nil {
-		return 0, n.keyError(err)
+	for tries := 0; ; tries++ {
+		f, err := n.find(ctx, key)
+		if err != nil {
+			return 0, n.keyError(err)
+		}
+		got, err := n.readRange(ctx, f, off, p)
+		if err == nil || tries >= moveTries || !errors.Is(err, ErrSegment) {
+			return got, err
+		}
 	}
+}
+
+func (n *Namespace) readRange(ctx context.Context, f found, off int64, p []byte) (int, error) {
 	length := int64(f.Location.Length)
 	if off < 0 || off > length {
 		return 0, n.public(fmt.Errorf("%w: offset %d of %d", ErrRange, off, length))
@@ -141,8 +158,8 @@ func (n *Namespace) ReadRange(ctx context.Context, key []byte, off int64, p []by
 	return len(p), nil
 }
 
-// ReadLocation reads all of p at off of the value at l, which came from a Commit
-// or an Entry of this namespace. Only the blocks that hold the range are read and checked; of an evicted segment only
+// ReadLocation reads all of p at off of the value at l, which came from a Commit, an Entry
+// or a Version of this namespace. ErrSegment says that compaction has taken the place away; a Hold prevents that. Only the blocks that hold the range are read and checked; of an evicted segment only
 // the range itself is fetched.
 func (n *Namespace) ReadLocation(ctx context.Context, l Location, off int64, p []byte) (int, error) {
 	if n.isClosed() {

@@ -1,6 +1,10 @@
 package zdb
 
-import "context"
+import (
+	"context"
+
+	"qsfs/zdb/segfile"
+)
 
 // Segments lists the segments of the log, in order.
 func (n *Namespace) Segments() []SegmentInfo {
@@ -11,6 +15,8 @@ func (n *Namespace) Segments() []SegmentInfo {
 			ID: s.ID, Sealed: s.Sealed, Length: s.Length, Local: s.Local,
 			FirstSeq: s.First, LastSeq: s.Last, Live: live[s.ID], Size: s.IndexSize,
 		}
+		i.entries = s.Entries
+		i.Dead = max(0, s.Length-segfile.HeaderSize-i.Live)
 		if s.Local {
 			i.Size += s.Length
 		}
@@ -46,11 +52,17 @@ func (n *Namespace) Stats() Stats {
 	n.idxMu.Lock()
 	if n.idx != nil {
 		s.Keys, s.LiveBytes = n.idx.Totals()
+		s.Versions = n.idx.Versions()
+		s.DiskBytes = n.idx.Size()
 	}
 	n.idxMu.Unlock()
 	head, durable := n.log.Head(), n.log.Durable()
+	live := n.live()
 	for _, i := range n.log.Segments() {
 		s.Segments++
+		if live != nil {
+			s.DeadBytes += max(0, i.Length-segfile.HeaderSize-live[i.ID])
+		}
 		s.LogBytes += i.Length
 		s.LocalBytes += i.IndexSize
 		if i.Local {
@@ -63,8 +75,16 @@ func (n *Namespace) Stats() Stats {
 			}
 		}
 	}
+	s.DiskBytes += s.LocalBytes
 	return s
 }
+
+// Lost lists the segments of which neither d<N> nor i<N> is there although nothing removed them. Their values
+// are read through Options.Fetch; without a copy they are a MissingError, as is a rebuild of the index.
+func (n *Namespace) Lost() []SegmentID { return n.log.Lost() }
+
+// AcceptLoss gives up a lost segment: it counts as removed from now on.
+func (n *Namespace) AcceptLoss(id SegmentID) error { return n.public(n.log.AcceptLoss(id)) }
 
 // Count walks all keys and gives their number and the bytes of keys and values, exactly.
 func (n *Namespace) Count(ctx context.Context) (keys, bytes int64, err error) {

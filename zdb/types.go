@@ -26,7 +26,7 @@ type Entry struct {
 	Key   []byte
 	Value []byte
 	Seq   Seq
-	Time  time.Time // when its batch was committed
+	Time  time.Time // when its batch was committed, or what Batch.SetTime gave
 	// Location is where the value lies in the log, also when Value came from memory or from the index.
 	Location Location
 }
@@ -56,8 +56,12 @@ type SegmentInfo struct {
 	Local    bool  // d<N> is on this machine
 	FirstSeq Seq   // 0 when the segment holds no entry
 	LastSeq  Seq
-	Live     int64 // bytes of values and keys that the index refers to, as of the last apply
-	Size     int64 // bytes that d<N> and i<N> take up here
+	// Live is what the entries that the index refers to take up in d<N>, kept history among them, as of the last
+	// apply; Dead is the rest of Length: compaction frees it, but for the deletes that are still needed.
+	Live, Dead int64
+	Size       int64 // bytes that d<N> and i<N> take up here
+
+	entries int64
 }
 
 // Stats of a namespace.
@@ -66,6 +70,9 @@ type Stats struct {
 	LiveBytes    int64 // bytes of keys and values that are live, as of the last apply
 	LogBytes     int64 // sum of the lengths of all segments, evicted ones included
 	LocalBytes   int64 // bytes of d<N> and i<N> on this machine
+	DiskBytes    int64 // LocalBytes and what the index takes
+	DeadBytes    int64 // sum of SegmentInfo.Dead
+	Versions     int64 // superseded versions that are kept, as of the last apply
 	Segments     int
 	OverlayBytes int64
 	Unsynced     int64 // bytes of the log that no fsync covers
@@ -83,8 +90,19 @@ type Reader interface {
 	Has(key []byte) (bool, error)
 }
 
+// Version is one version of a key: what History lists.
+type Version struct {
+	Seq      Seq
+	Time     time.Time
+	Deleted  bool // the key had no value from here on
+	Location Location
+	Length   int64 // of the value
+}
+
 // IterOptions bound an iterator to Lower ≤ key < Upper; nil is open.
 type IterOptions struct {
+	// At, unless 0, is a pinned sequence: the iterator shows the keys as they were then.
+	At           Seq
 	Lower, Upper []byte
 	Reverse      bool
 	KeysOnly     bool // values are not read; Value returns nil

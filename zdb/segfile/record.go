@@ -26,6 +26,8 @@ type Record struct {
 	Delete bool
 	// Moved: compaction brought the entry here; it kept its sequence.
 	Moved bool
+	// Given: Time was given by a user and need not be when the entry was written.
+	Given bool
 	// Offset and Length are those of the value in d<N>.
 	Offset int64
 	Length uint32
@@ -61,7 +63,8 @@ func ParseIndexHeader(p []byte) (ID, Incarnation, error) {
 const (
 	recordDelete = 1 << iota
 	recordMoved
-	recordKnown = recordDelete | recordMoved
+	recordGiven
+	recordKnown = recordDelete | recordMoved | recordGiven
 )
 
 // AppendRecord appends r.
@@ -75,6 +78,9 @@ func AppendRecord(b []byte, r Record) []byte {
 	}
 	if r.Moved {
 		p[0] |= recordMoved
+	}
+	if r.Given {
+		p[0] |= recordGiven
 	}
 	le.PutUint16(p[2:], uint16(len(r.Key)))
 	le.PutUint32(p[4:], r.Length)
@@ -112,6 +118,7 @@ func parseRecord(p []byte) (r Record, need int, err error) {
 		Time:   int64(le.Uint64(p[24:])),
 		Delete: p[0]&recordDelete != 0,
 		Moved:  p[0]&recordMoved != 0,
+		Given:  p[0]&recordGiven != 0,
 		Offset: int64(le.Uint64(p[8:])),
 		Length: le.Uint32(p[4:]),
 		Sum:    le.Uint32(p[32:]),

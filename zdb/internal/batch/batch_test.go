@@ -13,6 +13,13 @@ import (
 
 var testInc = segfile.Incarnation{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
+// move adds a moved entry whose value is at hand.
+func move(b *Builder, m Moved, value []byte) {
+	if err := b.Move(m, uint32(len(value)), func(p []byte) error { copy(p, value); return nil }); err != nil {
+		panic(err)
+	}
+}
+
 // sample is a batch with a value, an empty one, one of two blocks, a delete, and a moved entry.
 func sample(off int64, seq segfile.Seq) []byte { return sampleOf(off, seq, 1700) }
 
@@ -22,7 +29,7 @@ func sampleOf(off int64, seq segfile.Seq, tens int) []byte {
 	b.Set([]byte("beta"), nil)
 	b.Set([]byte("gamma"), bytes.Repeat([]byte("0123456789"), tens))
 	b.Delete([]byte("delta"))
-	b.Move(7, 99, false, []byte("epsilon"), []byte("moved"))
+	move(&b, Moved{Seq: 7, Time: 99, Given: true, Key: []byte("epsilon")}, []byte("moved"))
 	return b.Finish(header(off, seq))
 }
 
@@ -95,7 +102,7 @@ func TestFlips(t *testing.T) {
 	var b Builder
 	b.Set([]byte("key"), []byte("value"))
 	b.Delete([]byte("gone"))
-	b.Move(1, 2, true, []byte("m"), nil)
+	move(&b, Moved{Seq: 1, Time: 2, Delete: true, Key: []byte("m")}, nil)
 	good := bytes.Clone(b.Finish(header(512, 9)))
 	var got Batch
 	if err := got.Parse(good, 3, testInc, 512); err != nil {

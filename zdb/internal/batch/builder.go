@@ -18,14 +18,16 @@ const (
 const (
 	flagDelete = 1 << iota
 	flagMoved
+	flagGiven
 
-	knownEntryFlags = flagDelete | flagMoved
+	knownEntryFlags = flagDelete | flagMoved | flagGiven
 )
 
 // Item is where the builder put one entry.
 type Item struct {
 	Delete bool
 	Moved  bool
+	Given  bool        // a moved entry's time was given by a user
 	Seq    segfile.Seq // of a moved entry
 	Time   int64       // of a moved entry
 	key    uint32
@@ -46,8 +48,11 @@ type Builder struct {
 // blocks is the number of checksums before a value.
 func blocks(n int) int { return (n + BlockSize - 1) / BlockSize }
 
-// EntrySize is what an entry takes up in a batch.
+// EntrySize is what an entry takes up in a batch, MovedSize what it does once it was moved.
 func EntrySize(key, value int) int { return entryFixed + key + sumSize*blocks(value) + value }
+
+// MovedSize is EntrySize of an entry that keeps its sequence and time.
+func MovedSize(key, value int) int { return EntrySize(key, value) + ownFixed }
 
 // Reset empties the builder. keep says whether the buffer may be used again.
 func (b *Builder) Reset(keep bool) {
@@ -86,39 +91,76 @@ func (b *Builder) Set(key, value []byte) { b.add(0, 0, 0, key, value) }
 // Delete adds a tombstone.
 func (b *Builder) Delete(key []byte) { b.add(flagDelete, 0, 0, key, nil) }
 
-// Move adds an entry that keeps its sequence and time.
-func (b *Builder) Move(seq segfile.Seq, time int64, remove bool, key, value []byte) {
+// Move adds an entry that keeps its sequence and time. The value is read straight into the batch.
+func (b *Builder) Move(m Moved, length uint32, read func([]byte) error) error {
 	flags := byte(flagMoved)
-	if remove {
+	if m.Delete {
 		flags |= flagDelete
 	}
-	b.add(flags, seq, time, key, value)
+	if m.Given {
+		flags |= flagGiven
+	}
+	before, items := len(b.buf), len(b.items)
+	p := b.reserve(flags, m.Seq, m.Time, m.Key, int(length))
+	if err := read(p); err != nil {
+		b.buf, b.items = b.buf[:before], b.items[:items]
+		return err
+	}
+	b.sumBlocks(p)
+	return nil
+}
+
+// Moved describes an entry that compaction moves.
+type Moved struct {
+	Key    []byte
+	Seq    segfile.Seq
+	Time   int64
+	Delete bool
+	Given  bool
 }
 
 func (b *Builder) add(flags byte, seq segfile.Seq, time int64, key, value []byte) {
-	need := EntrySize(len(key), len(value)) + ownFixed
+	p := b.reserve(flags, seq, time, key, len(value))
+	copy(p, value)
+	b.sumBlocks(p)
+}
+
+// reserve adds an entry and gives the room for its value, in front of which the block sums are still to be set.
+func (b *Builder) reserve(flags byte, seq segfile.Seq, time int64, key []byte, length int) []byte {
+	need := EntrySize(len(key), length) + ownFixed
 	if len(b.buf) == 0 {
 		b.buf = slices.Grow(b.buf, HeaderSize+need+TrailerSize)[:HeaderSize]
 	}
 	// Room for the trailer is kept, so that finishing never moves the buffer.
 	b.buf = slices.Grow(b.buf, need+TrailerSize)
 	le := binary.LittleEndian
-	it := Item{Delete: flags&flagDelete != 0, Moved: flags&flagMoved != 0, Seq: seq, Time: time, keyLen: uint16(len(key)), Length: uint32(len(value))}
+	it := Item{
+		Delete: flags&flagDelete != 0, Moved: flags&flagMoved != 0, Given: flags&flagGiven != 0,
+		Seq: seq, Time: time, keyLen: uint16(len(key)), Length: uint32(length),
+	}
 	p := append(b.buf, flags, 0)
 	p = le.AppendUint16(p, uint16(len(key)))
-	p = le.AppendUint32(p, uint32(len(value)))
+	p = le.AppendUint32(p, uint32(length))
 	if it.Moved {
 		p = le.AppendUint64(p, uint64(seq))
 		p = le.AppendUint64(p, uint64(time))
 	}
 	it.key = uint32(len(p))
 	p = append(p, key...)
-	for at := 0; at < len(value); at += BlockSize {
-		p = le.AppendUint32(p, crc32.Checksum(value[at:min(at+BlockSize, len(value))], segfile.Castagnoli))
-	}
-	it.Value = uint32(len(p))
-	b.buf = append(p, value...)
+	it.Value = uint32(len(p) + sumSize*blocks(length))
+	b.buf = p[:int(it.Value)+length]
 	b.items = append(b.items, it)
+	return b.buf[it.Value:]
+}
+
+// sumBlocks sets the sums in front of the value that the buffer ends with.
+func (b *Builder) sumBlocks(value []byte) {
+	at := len(b.buf) - len(value) - sumSize*blocks(len(value))
+	for off := 0; off < len(value); off += BlockSize {
+		sum := crc32.Checksum(value[off:min(off+BlockSize, len(value))], segfile.Castagnoli)
+		binary.LittleEndian.PutUint32(b.buf[at:], sum)
+		at += sumSize
+	}
 }
 
 // Prepare sums the entries; calling it before Finish takes that work out of the commit lock.

@@ -64,7 +64,7 @@ func FuzzBatch(f *testing.F) {
 	b.Set([]byte("k"), []byte("v"))
 	f.Add(bytes.Clone(b.Finish(header(0, 3))), true)
 	b.Reset(true)
-	b.Move(4, 5, true, []byte("moved"), nil)
+	move(&b, Moved{Seq: 4, Time: 5, Delete: true, Given: true, Key: []byte("moved")}, nil)
 	b.Delete([]byte("gone"))
 	f.Add(bytes.Clone(b.Finish(header(0, 3))), true)
 	f.Add([]byte(magic), false)
@@ -96,7 +96,7 @@ func FuzzBatch(f *testing.F) {
 		for _, e := range got.Entries {
 			switch {
 			case e.Moved:
-				again.Move(e.Seq, e.Time, e.Delete, e.Key, e.Value)
+				move(&again, Moved{Seq: e.Seq, Time: e.Time, Delete: e.Delete, Given: e.Given, Key: e.Key}, e.Value)
 			case e.Delete:
 				again.Delete(e.Key)
 			default:

@@ -38,8 +38,10 @@ const (
 	CleanStop
 	// Rewritten: found unconfirmed behind the end of the segment before, and written again.
 	Rewritten
+	// Given: Time was given by the writer's user and need not be when it was written.
+	Given
 
-	knownFlags = Marker | CleanStop | Rewritten
+	knownFlags = Marker | CleanStop | Rewritten | Given
 )
 
 // ErrBad says that bytes are no batch of this segment at this place.

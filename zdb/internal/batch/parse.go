@@ -12,6 +12,7 @@ import (
 type Entry struct {
 	Delete bool
 	Moved  bool
+	Given  bool // Time was given by a user
 	Key    []byte
 	Value  []byte
 	Seq    segfile.Seq
@@ -68,7 +69,7 @@ func (b *Batch) split(body []byte) error {
 			return err
 		}
 		if !e.Moved {
-			e.Seq, e.Time = seq, b.Time
+			e.Seq, e.Time, e.Given = seq, b.Time, b.Flags&Given != 0
 			seq++
 		}
 		e.Offset = b.Offset + HeaderSize + int64(at+n-len(e.Value))
@@ -88,8 +89,8 @@ func parseEntry(p []byte) (Entry, int, error) {
 	}
 	le := binary.LittleEndian
 	flags, key, value := p[0], int(le.Uint16(p[2:])), int(le.Uint32(p[4:]))
-	e := Entry{Delete: flags&flagDelete != 0, Moved: flags&flagMoved != 0}
-	if flags&^knownEntryFlags != 0 || p[1] != 0 || key == 0 || key > segfile.MaxKey || value > MaxValue || e.Delete && value != 0 {
+	e := Entry{Delete: flags&flagDelete != 0, Moved: flags&flagMoved != 0, Given: flags&flagGiven != 0}
+	if flags&^knownEntryFlags != 0 || e.Given && !e.Moved || p[1] != 0 || key == 0 || key > segfile.MaxKey || value > MaxValue || e.Delete && value != 0 {
 		return Entry{}, 0, fmt.Errorf("%w: entry fields", ErrBad)
 	}
 	at, sums := entryFixed, sumSize*blocks(value)

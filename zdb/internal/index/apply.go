@@ -15,17 +15,21 @@ import (
 type Change struct {
 	Key    []byte
 	Delete bool
-	Moved  bool // compaction moved it: only counts if the index still has this sequence
+	// Relocate: compaction moved it, and the index knew it before; nothing but its place is news.
+	Relocate bool
 	Entry
 }
 
 // Applier collects changes into transactions, in order. It reads what the index
 // says before each change, so that a change that is there already, or is older, does nothing; live bytes and
-// totals follow from what really changed and stand in the same transaction.
+// totals follow from what really changed and stand in the same transaction. What
+// the policy wants of superseded versions becomes keys of their own.
 //
 // Only one Applier may be at work on an index.
 type Applier struct {
 	x       *Index
+	policy  Policy
+	active  bool // the policy keeps something
 	txn     *badger.Txn
 	size    int
 	entries int
@@ -33,13 +37,16 @@ type Applier struct {
 	live    map[segfile.ID]int64
 	keys    int64
 	bytes   int64
-	// rebuild keeps tombstones, for moved entries that come after a delete of their key.
+	// versions counts those that were added.
+	versions int64
+	// rebuild: the changes begin where the log does. Moved entries may come after newer ones of their key, and
+	// after its delete: tombstones are kept, and superseded versions until Prune sees them all.
 	rebuild bool
 }
 
 // NewApplier begins. rebuild says that the changes start at the beginning of the log.
-func (x *Index) NewApplier(rebuild bool) *Applier {
-	a := &Applier{x: x, rebuild: rebuild}
+func (x *Index) NewApplier(rebuild bool, policy Policy) *Applier {
+	a := &Applier{x: x, rebuild: rebuild, policy: policy, active: policy.Active()}
 	x.beginFilter()
 	a.begin()
 	return a
@@ -50,7 +57,7 @@ func (a *Applier) begin() {
 	a.size, a.entries = 0, 0
 	a.pending = make(map[string]*Entry)
 	a.live = make(map[segfile.ID]int64)
-	a.keys, a.bytes = 0, 0
+	a.keys, a.bytes, a.versions = 0, 0, 0
 }
 
 // Discard drops what was not flushed.
@@ -59,21 +66,45 @@ func (a *Applier) Discard() { a.txn.Discard() }
 // Add takes one change. The transaction is written when it is full.
 func (a *Applier) Add(c Change) error {
 	need := len(c.Key) + len(c.Value) + 128
-	if a.size+need > maxTxnBytes || a.entries >= maxTxnEntries {
+	if a.active || a.rebuild {
+		need += 2*len(c.Key) + 192 // a version and a tombstone beside it
+	}
+	if a.size+need > maxTxnBytes || a.entries+len(a.live)+4 > maxTxnEntries {
 		if err := a.flush(nil); err != nil {
 			return err
 		}
 		crashpoint.Hit("zdb.apply.mid")
 	}
+	a.size += need
 	old, err := a.current(c.Key)
 	if err != nil {
 		return err
 	}
-	ok, err := a.counts(c, old)
-	if err != nil || !ok {
+	switch {
+	case old != nil && old.Seq == c.Seq:
+		// The same one again: after a crash, or because it moved.
+		if c.Delete {
+			return nil
+		}
+		return a.put(c, old)
+	case c.Relocate || old != nil && c.Seq < old.Seq:
+		return a.older(c, old)
+	case c.Delete:
+		return a.remove(c, old)
+	}
+	if old == nil && a.rebuild {
+		gone, err := a.gone(c.Key)
+		if err != nil {
+			return err
+		}
+		if gone > c.Seq {
+			return a.older(c, nil)
+		}
+	}
+	if err := a.supersede(c, old); err != nil {
 		return err
 	}
-	return a.put(c, old, need)
+	return a.put(c, old)
 }
 
 // current is what the index has for key, with this transaction.
@@ -88,23 +119,107 @@ func (a *Applier) current(key []byte) (*Entry, error) {
 	return &e, nil
 }
 
-// counts says whether a change is news.
-func (a *Applier) counts(c Change, old *Entry) (bool, error) {
+// hasVersions says whether it is worth looking for superseded versions.
+func (a *Applier) hasVersions() bool { return a.x.state.versions+a.versions > 0 }
+
+// put makes c the present version; old is the one before, which leaves.
+func (a *Applier) put(c Change, old *Entry) error {
+	a.entries++
 	if old != nil {
-		// The highest sequence of a key wins. The same sequence comes again after a crash, and when it moved.
-		return c.Seq >= old.Seq, nil
+		a.account(c.Key, old.version(false), -1)
+		a.keys--
+		a.bytes -= int64(len(c.Key)) + int64(old.Location.Length)
 	}
-	if c.Delete {
-		return a.rebuild, nil
+	a.account(c.Key, c.version(false), 1)
+	a.keys++
+	a.bytes += int64(len(c.Key)) + int64(c.Location.Length)
+	e := c.Entry
+	e.Inline, e.Value = false, nil
+	a.x.absent.note(c.Key)
+	a.pending[string(c.Key)] = &e
+	return a.wrap(a.txn.Set(userKey(c.Key), appendEntry(nil, c.Key, c.Entry, false)))
+}
+
+// remove takes a delete that is newer than what is there.
+func (a *Applier) remove(c Change, old *Entry) error {
+	if a.rebuild {
+		if err := a.noteGone(c); err != nil {
+			return err
+		}
 	}
-	if !c.Moved {
-		return true, nil
+	if old == nil {
+		// It may be one that is kept already, at a new place.
+		return a.older(c, nil)
 	}
-	if !a.rebuild {
-		return false, nil // its key was deleted after the move was written
+	if err := a.supersede(c, old); err != nil {
+		return err
 	}
-	gone, err := a.gone(c.Key)
-	return gone <= c.Seq, err
+	a.entries++
+	a.account(c.Key, old.version(false), -1)
+	a.keys--
+	a.bytes -= int64(len(c.Key)) + int64(old.Location.Length)
+	a.pending[string(c.Key)] = nil
+	if err := a.wrap(a.txn.Delete(userKey(c.Key))); err != nil || !a.active {
+		return err
+	}
+	// Something older may be kept: this says until when it counted. Prune takes it away if there is nothing.
+	return a.keep(c.Key, c.version(true))
+}
+
+// supersede keeps old, before next takes its place, if the policy wants it.
+func (a *Applier) supersede(next Change, old *Entry) error {
+	if old == nil || !a.active {
+		return nil
+	}
+	was, now := old.version(false), next.version(next.Delete)
+	if !a.rebuild && !a.policy.Wants(1, &was, &now) {
+		return nil
+	}
+	return a.keep(next.Key, was)
+}
+
+// older takes a version that is not the newest of its key: it is one that is kept, at a
+// new place, or during a rebuild one that may have to be.
+func (a *Applier) older(c Change, old *Entry) error {
+	if !a.active && !a.hasVersions() {
+		return nil
+	}
+	_, known, err := a.x.versionAt(a.txn, versionKey(c.Key, c.Seq), c.Seq)
+	if err != nil {
+		return err
+	}
+	if known || a.rebuild && a.active {
+		return a.keep(c.Key, c.version(c.Delete))
+	}
+	if c.Relocate || c.Delete || !a.active || old == nil {
+		return nil
+	}
+	was, now := c.version(false), old.version(false)
+	if a.policy.Wants(1, &was, &now) {
+		return a.keep(c.Key, was)
+	}
+	return nil
+}
+
+// keep writes a superseded version, in place of what is there of it.
+func (a *Applier) keep(key []byte, v Version) error {
+	k := versionKey(key, v.Seq)
+	was, ok, err := a.x.versionAt(a.txn, k, v.Seq)
+	if err != nil {
+		return err
+	}
+	if ok {
+		a.account(key, was, -1)
+	} else {
+		a.versions++
+	}
+	a.entries++
+	a.account(key, v, 1)
+	return a.wrap(a.txn.Set(k, appendEntry(nil, k, v.entry(), v.Delete)))
+}
+
+func (a *Applier) account(key []byte, v Version, sign int64) {
+	a.live[v.Location.Segment] += sign * cost(key, &v)
 }
 
 func (a *Applier) gone(key []byte) (segfile.Seq, error) {
@@ -119,39 +234,15 @@ func (a *Applier) gone(key []byte) (segfile.Seq, error) {
 	return segfile.Seq(binary.LittleEndian.Uint64(p)), nil
 }
 
-func (a *Applier) put(c Change, old *Entry, need int) error {
-	a.size += need
+// noteGone remembers the newest delete of a key while the index is rebuilt.
+func (a *Applier) noteGone(c Change) error {
+	gone, err := a.gone(c.Key)
+	if err != nil || gone >= c.Seq {
+		return err
+	}
+	k := goneKey(c.Key)
 	a.entries++
-	if old != nil {
-		n := int64(len(c.Key)) + int64(old.Location.Length)
-		a.live[old.Location.Segment] -= n
-		a.bytes -= n
-		a.keys--
-	}
-	key := string(c.Key)
-	if c.Delete {
-		a.pending[key] = nil
-		if a.rebuild {
-			k := goneKey(c.Key)
-			a.size += need
-			a.entries++
-			if err := a.txn.Set(k, seal(k, binary.LittleEndian.AppendUint64(nil, uint64(c.Seq)))); err != nil {
-				return a.x.fail(err)
-			}
-		}
-		if old == nil {
-			return nil
-		}
-		return a.wrap(a.txn.Delete(userKey(c.Key)))
-	}
-	n := int64(len(c.Key)) + int64(c.Location.Length)
-	a.live[c.Location.Segment] += n
-	a.bytes += n
-	a.keys++
-	a.x.absent.note(c.Key)
-	e := c.Entry
-	a.pending[key] = &Entry{Location: e.Location, Seq: e.Seq}
-	return a.wrap(a.txn.Set(userKey(c.Key), appendEntry(nil, c.Key, e)))
+	return a.wrap(a.txn.Set(k, seal(k, binary.LittleEndian.AppendUint64(nil, uint64(c.Seq)))))
 }
 
 func (a *Applier) wrap(err error) error {
@@ -175,10 +266,18 @@ func (a *Applier) flush(p *Position) error {
 			continue
 		}
 		live[id] = x.state.live[id] + n
+		if live[id] == 0 {
+			err = errors.Join(err, a.txn.Delete(segmentKey(id)))
+			continue
+		}
 		err = errors.Join(err, set(segmentKey(id), le.AppendUint64(nil, uint64(live[id]))))
 	}
-	keys, bytes := x.state.keys+a.keys, x.state.bytes+a.bytes
-	err = errors.Join(err, set(totalsKey, le.AppendUint64(le.AppendUint64(nil, uint64(keys)), uint64(bytes))))
+	keys, bytes, versions := x.state.keys+a.keys, x.state.bytes+a.bytes, x.state.versions+a.versions
+	totals := le.AppendUint64(le.AppendUint64(nil, uint64(keys)), uint64(bytes))
+	err = errors.Join(err, set(totalsKey, le.AppendUint64(totals, uint64(versions))))
+	if !x.state.format {
+		err = errors.Join(err, set(formatKey, le.AppendUint32(nil, formatNumber)))
+	}
 	if p != nil {
 		err = errors.Join(err, a.txn.Set(appliedKey, putPosition(*p)))
 	}
@@ -193,8 +292,11 @@ func (a *Applier) flush(p *Position) error {
 	x.mu.Lock()
 	for id, n := range live {
 		x.state.live[id] = n
+		if n == 0 {
+			delete(x.state.live, id)
+		}
 	}
-	x.state.keys, x.state.bytes = keys, bytes
+	x.state.keys, x.state.bytes, x.state.versions, x.state.format = keys, bytes, versions, true
 	if p != nil {
 		x.state.applied, x.state.known = *p, true
 	}

@@ -12,13 +12,14 @@ var samples = []Entry{
 	{Location: segfile.Location{Segment: 3, Offset: 1 << 40, Length: 77}, Seq: segfile.MakeSeq(2, 9), Time: 123},
 	{Location: segfile.Location{Segment: 1, Offset: 256, Length: 5}, Seq: 1, Time: -1, Inline: true, Value: []byte("value")},
 	{Inline: true, Value: []byte{}},
+	{Location: segfile.Location{Segment: 9, Offset: 300, Length: 1}, Seq: 4, Time: 5, Moved: true, Given: true},
 }
 
 // TestEntry: what is written is read again, for its own key, and no flipped bit passes.
 func TestEntry(t *testing.T) {
 	key := []byte("key")
 	for _, want := range samples {
-		p := appendEntry(nil, key, want)
+		p := appendEntry(nil, key, want, false)
 		got, err := parseEntry(key, p)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
@@ -43,7 +44,7 @@ func TestEntry(t *testing.T) {
 
 func FuzzEntry(f *testing.F) {
 	for _, e := range samples {
-		p := appendEntry(nil, []byte("k"), e)
+		p := appendEntry(nil, []byte("k"), e, false)
 		f.Add([]byte("k"), p[:len(p)-4], true)
 		f.Add([]byte("k"), p, false)
 		f.Add([]byte("other"), p, false) // of another key
@@ -62,7 +63,7 @@ func FuzzEntry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again := appendEntry(nil, key, e); !bytes.Equal(again, p) {
+		if again := appendEntry(nil, key, e, false); !bytes.Equal(again, p) {
 			t.Fatalf("%x became %x", p, again)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -128,6 +129,9 @@ func Remove(dir string) error {
 	}
 	return err
 }
+
+// Fail marks the index as broken: its owner found that it contradicts the log.
+func (x *Index) Fail(why error) error { return x.fail(why) }
 
 // Broken says whether something in it did not check.
 func (x *Index) Broken() bool { return x.broken.Load() }
@@ -278,6 +282,24 @@ func (q quiet) Errorf(f string, a ...any)   { q.log.Error("index", "badger", fmt
 func (q quiet) Warningf(f string, a ...any) { q.log.Warn("index", "badger", fmt.Sprintf(f, a...)) }
 func (q quiet) Infof(string, ...any)        {}
 func (q quiet) Debugf(string, ...any)       {}
+
+// Size is what its files take up on the disk.
+func (x *Index) Size() int64 {
+	entries, err := os.ReadDir(x.dir)
+	if err != nil {
+		return 0
+	}
+	sum := int64(0)
+	for _, e := range entries {
+		// By blocks: some files are made much longer than what is in them.
+		if info, err := e.Info(); err == nil {
+			if s, ok := info.Sys().(*syscall.Stat_t); ok {
+				sum += s.Blocks * 512
+			}
+		}
+	}
+	return sum
+}
 
 // Verify reads all of the index and checks Badger's own sums.
 func (x *Index) Verify() error {

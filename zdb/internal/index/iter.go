@@ -53,5 +53,8 @@ func (it *Iter) Entry() (e Entry, err error) {
 	return e, nil
 }
 
+// Err is nil: what does not check is told by Entry.
+func (it *Iter) Err() error { return nil }
+
 // Close ends it.
 func (it *Iter) Close() { it.it.Close() }

@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -26,12 +27,19 @@ type state struct {
 	live    map[segfile.ID]int64
 	keys    int64
 	bytes   int64
+	// versions is the number of superseded versions that are kept.
+	versions int64
+	format   bool // the mark of the present format is there
 }
+
+// formatNumber of what the index holds; another one is dropped and rebuilt.
+const formatNumber = 2
 
 var (
 	appliedKey = []byte{prefixMeta, 'a'}
 	totalsKey  = []byte{prefixMeta, 't'}
 	liveKey    = []byte{prefixMeta, 'l'}
+	formatKey  = []byte{prefixMeta, 'v'}
 )
 
 func segmentKey(id segfile.ID) []byte {
@@ -64,19 +72,27 @@ func (x *Index) load() error {
 	defer txn.Discard()
 	x.state = state{live: make(map[segfile.ID]int64)}
 	le := binary.LittleEndian
+	if p, err := value(txn, formatKey, 4); err != nil {
+		return err
+	} else if x.state.format = p != nil && le.Uint32(p) == formatNumber; p != nil && !x.state.format {
+		return fmt.Errorf("index of format %d", le.Uint32(p))
+	}
 	if p, err := value(txn, appliedKey, 36); err != nil {
 		return err
 	} else if p != nil {
+		if !x.state.format {
+			return errors.New("index of an earlier format")
+		}
 		x.state.known = true
 		x.state.applied = Position{
 			Segment: segfile.ID(le.Uint32(p)), Offset: int64(le.Uint64(p[4:])),
 			Incarnation: segfile.Incarnation(p[12:28]), Seq: segfile.Seq(le.Uint64(p[28:])),
 		}
 	}
-	if p, err := value(txn, totalsKey, 16); err != nil {
+	if p, err := value(txn, totalsKey, 24); err != nil {
 		return err
 	} else if p != nil {
-		x.state.keys, x.state.bytes = int64(le.Uint64(p)), int64(le.Uint64(p[8:]))
+		x.state.keys, x.state.bytes, x.state.versions = int64(le.Uint64(p)), int64(le.Uint64(p[8:])), int64(le.Uint64(p[16:]))
 	}
 	o := badger.DefaultIteratorOptions
 	o.Prefix = liveKey
@@ -121,6 +137,13 @@ func (x *Index) Applied() (p Position, known bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.state.applied, x.state.known
+}
+
+// Versions is the number of superseded versions that are kept.
+func (x *Index) Versions() int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.state.versions
 }
 
 // Live gives the live bytes per segment, Totals the number of keys and their bytes, all as of the last transaction.

@@ -100,3 +100,13 @@ func (t *Table) Get(key []byte, version uint64) (*Entry, bool) {
 	}
 	return &n.Entry, true
 }
+
+// Versions calls f with the entries of one key, newest first, until it says no.
+func (t *Table) Versions(key []byte, f func(*Entry) bool) {
+	x := t.hash.Load()
+	if x == nil {
+		return
+	}
+	for _, n := x.find(key, maphash.Bytes(hashSeed, key)); n != nil && f(&n.Entry); n = n.older {
+	}
+}

@@ -23,7 +23,7 @@ type Entry struct {
 	Value    []byte // when Inline
 	Inline   bool
 	Delete   bool
-	Moved    bool
+	Given    bool // a user gave its time
 	Seq      segfile.Seq
 	Time     int64
 	Location segfile.Location
@@ -135,15 +135,27 @@ func (t *Table) Add(e Entry) {
 	t.count.Add(1)
 }
 
+// All calls f with every entry, key by key, the newest of each first, until it says no.
+func (t *Table) All(f func(*Entry) bool) {
+	for n := t.head.next[0].Load(); n != nil && f(&n.Entry); n = n.next[0].Load() {
+	}
+}
+
 // Iter walks the newest entries, up to a version, of all keys. Deletes are among them.
 type Iter struct {
 	t       *Table
 	version uint64
+	seq     segfile.Seq
 	at      *node
 }
 
 // NewIter returns an iterator that stands nowhere.
-func (t *Table) NewIter(version uint64) *Iter { return &Iter{t: t, version: version} }
+func (t *Table) NewIter(version uint64) *Iter { return t.NewIterAt(version, ^segfile.Seq(0)) }
+
+// NewIterAt is NewIter over what has no higher sequence.
+func (t *Table) NewIterAt(version uint64, seq segfile.Seq) *Iter {
+	return &Iter{t: t, version: version, seq: seq}
+}
 
 // Entry is where the iterator stands, or nil.
 func (it *Iter) Entry() *Entry {
@@ -161,7 +173,7 @@ func (it *Iter) SeekGE(key []byte) {
 
 // settle moves on from versions that are too new to one that is visible.
 func (it *Iter) settle() {
-	for it.at != nil && it.at.Version > it.version {
+	for it.at != nil && (it.at.Version > it.version || it.at.Seq > it.seq) {
 		it.at = it.at.next[0].Load()
 	}
 }
@@ -183,7 +195,11 @@ func (it *Iter) SeekLT(key []byte) {
 			it.at = nil
 			return
 		}
-		if it.at = it.t.seek(x.Key, it.version, nil); it.at != nil && bytes.Equal(it.at.Key, x.Key) {
+		it.at = it.t.seek(x.Key, it.version, nil)
+		for it.at != nil && it.at.Seq > it.seq && bytes.Equal(it.at.Key, x.Key) {
+			it.at = it.at.next[0].Load()
+		}
+		if it.at != nil && bytes.Equal(it.at.Key, x.Key) {
 			return
 		}
 		key = x.Key // all its versions are too new

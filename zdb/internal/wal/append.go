@@ -23,10 +23,10 @@ type Appended struct {
 }
 
 // Append writes a batch at the end of the log. It is visible to readers of the
-// log on return, and durable after a Sync. needs 0 repeats the last one.
+// log on return, and durable after a Sync. needs 0 repeats the last one; at 0 is now.
 //
 // A failed write leaves the log as it was, or poisons it: what it may have left behind the end never parses.
-func (l *Log) Append(ctx context.Context, b *batch.Builder, needs segfile.Seq) (Appended, error) {
+func (l *Log) Append(ctx context.Context, b *batch.Builder, needs segfile.Seq, at int64) (Appended, error) {
 	l.appendMu.Lock()
 	defer l.appendMu.Unlock()
 	if needs == 0 {
@@ -47,7 +47,11 @@ func (l *Log) Append(ctx context.Context, b *batch.Builder, needs segfile.Seq) (
 			return Appended{}, err
 		}
 	}
-	return l.writeLocked(b, needs, 0)
+	flags := uint16(0)
+	if at != 0 {
+		flags = batch.Given
+	}
+	return l.writeLocked(b, needs, flags, at)
 }
 
 // IsNoSpace says whether an error is one of a full disk or quota.
@@ -55,8 +59,8 @@ func IsNoSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// writeLocked writes one batch at the end of the active segment. appendMu is held.
-func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16) (Appended, error) {
+// writeLocked writes one batch at the end of the active segment. appendMu is held. at 0 is now.
+func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16, at int64) (Appended, error) {
 	l.mu.Lock()
 	if err := l.stateLocked(); err != nil {
 		l.mu.Unlock()
@@ -65,11 +69,14 @@ func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16) (Ap
 	s, off, durable := l.active, l.head.Offset, l.durable.Pos
 	l.mu.Unlock()
 	now := time.Now()
+	if at == 0 {
+		at = now.UnixNano()
+	}
 	h := batch.Header{
 		Flags: flags, Seq: l.next, Session: l.o.Session, Needs: needs,
 		Segment: s.id, Incarnation: s.inc, Offset: off,
 		DurableSegment: durable.Segment, DurableOffset: durable.Offset,
-		Time: now.UnixNano(),
+		Time: at,
 	}
 	p := b.Finish(h)
 	if err := l.zero.write(s.handle, p, off); err != nil {

@@ -412,7 +412,7 @@ func TestReads(t *testing.T) {
 	}
 	var b batch.Builder
 	b.Set([]byte("k"), value)
-	a, err := r.l.Append(t.Context(), &b, 0)
+	a, err := r.l.Append(t.Context(), &b, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestEvictWhileOpening(t *testing.T) {
 	r.open()
 	var b batch.Builder
 	b.Set([]byte("k"), []byte("value"))
-	a, err := r.l.Append(t.Context(), &b, 0)
+	a, err := r.l.Append(t.Context(), &b, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

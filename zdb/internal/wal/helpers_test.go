@@ -90,7 +90,7 @@ func (r *rig) append(needs segfile.Seq, keys ...string) error {
 	for _, k := range keys {
 		b.Set([]byte(k), []byte(strings.Repeat(k, 40)))
 	}
-	_, err := r.l.Append(r.t.Context(), &b, needs)
+	_, err := r.l.Append(r.t.Context(), &b, needs, 0)
 	return err
 }
 

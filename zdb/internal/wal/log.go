@@ -81,7 +81,7 @@ type Counters struct {
 
 // Log of one namespace.
 //
-// Lock order: appendMu, then fsyncMu, then mu. mu is never held over a file operation.
+// Lock order: appendMu, then removeMu, then fsyncMu, then mu. mu is never held over a file operation.
 type Log struct {
 	o     Options
 	count Counters
@@ -93,6 +93,8 @@ type Log struct {
 	// fsyncMu is held over each fsync of the active segment, so that who finds a lost page says so
 	// before another fsync, which would not be told of it, is believed.
 	fsyncMu sync.Mutex
+
+	removeMu sync.Mutex // held over a change of gaps
 
 	mu       sync.Mutex
 	segments map[segfile.ID]*segment
@@ -109,6 +111,8 @@ type Log struct {
 	poison    error
 	closed    bool
 	sessions  []segfile.SessionStart
+	gaps      gaps          // numbers that no segment has, by right
+	lost      []segfile.ID  // numbers of segments of which neither file is there
 	unsealed  []segfile.ID  // closed segments that wait for the sealer, ascending
 	sealDone  chan struct{} // closed and renewed after each attempt to seal
 	sealErr   error         // of the last attempt
@@ -138,6 +142,8 @@ type Found struct {
 	Cut bool
 	// Created: there was no segment at all.
 	Created bool
+	// adopted: there was no record of removed segments.
+	adopted bool
 }
 
 // Open opens the log, or begins one, and starts its background work.

@@ -22,6 +22,9 @@ func (l *Log) ReadValue(ctx context.Context, loc segfile.Location, off int64, p 
 	}
 	handle, err := l.open(loc)
 	if errors.Is(err, vfs.ErrNotExist) {
+		if l.removed(loc.Segment) {
+			return fmt.Errorf("%w: %v", ErrSegment, loc)
+		}
 		q, err := l.fetch(ctx, loc.Segment, loc.Offset+off, int64(len(p)))
 		copy(p, q)
 		return err
@@ -56,6 +59,9 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 	s := l.segments[loc.Segment]
 	if s == nil {
 		l.mu.Unlock()
+		if l.missing(loc.Segment, loc.Segment) != nil {
+			return nil, vfs.ErrNotExist // somebody may have a copy
+		}
 		return nil, fmt.Errorf("%w: %v", ErrSegment, loc)
 	}
 	limit := s.length
@@ -85,10 +91,10 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 		return nil, err
 	}
 	l.mu.Lock()
-	local = s.local
+	local = s.local && l.segments[s.id] == s
 	l.mu.Unlock()
 	if !local {
-		// Evicted just now: this reader goes on, but nobody keeps the removed file open behind it.
+		// Evicted or removed just now: this reader goes on, but nobody keeps the removed file open behind it.
 		if err := l.o.Handles.Forget(path); err != nil {
 			return nil, errors.Join(err, handle.Release())
 		}

@@ -30,6 +30,9 @@ func (l *Log) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.loadGaps(&have); err != nil {
+		return err
+	}
 	if err := l.loadSealed(have); err != nil {
 		return err
 	}
@@ -55,7 +58,10 @@ func (l *Log) recover(ctx context.Context) error {
 			return fmt.Errorf("sealed segments of %s need %v of a log that ends at %v", l.o.Namespace, l.needs, head)
 		}
 	}
-	return l.resume(ctx, tail)
+	if err := l.resume(ctx, tail); err != nil {
+		return err
+	}
+	return l.adopt()
 }
 
 // list reads both directories and removes what an interrupted step left aside.
@@ -69,7 +75,7 @@ func (l *Log) list() (files, error) {
 		for _, name := range names {
 			path := filepath.Join(dir, name)
 			if base, ok := strings.CutSuffix(name, ".tmp"); ok {
-				if kind, _, ok := segfile.ParseName(base); ok && kind != 'r' {
+				if kind, _, ok := segfile.ParseName(base); ok && kind != 'r' || base == gapsName {
 					if err := l.o.FS.Remove(path); err != nil {
 						return have, err
 					}

@@ -18,6 +18,7 @@ type Item struct {
 	Time   int64
 	Delete bool
 	Moved  bool
+	Given  bool
 	// HasValue: the value was at hand; of an evicted segment only its location is.
 	HasValue bool
 	Location segfile.Location
@@ -26,6 +27,9 @@ type Item struct {
 // Replay walks the entries in [from, to). With values it reads d<N>, where it
 // is here; else what i<N> says is enough. end is called behind each batch, or segment.
 func (l *Log) Replay(ctx context.Context, from, to Pos, values bool, item func(Item) error, end func(Pos, segfile.Incarnation) error) error {
+	if err := l.missing(from.Segment, to.Segment); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	var run []segment
 	for _, id := range l.order {
@@ -96,7 +100,7 @@ func (l *Log) replayData(ctx context.Context, s *segment, start int64, item func
 		for i := range b.Entries {
 			e := &b.Entries[i]
 			if err := item(Item{
-				Key: e.Key, Value: e.Value, Seq: e.Seq, Time: e.Time, Delete: e.Delete, Moved: e.Moved, HasValue: true,
+				Key: e.Key, Value: e.Value, Seq: e.Seq, Time: e.Time, Delete: e.Delete, Moved: e.Moved, Given: e.Given, HasValue: true,
 				Location: segfile.Location{Segment: s.id, Offset: e.Offset, Length: uint32(len(e.Value))},
 			}); err != nil {
 				return err
@@ -149,7 +153,7 @@ func (l *Log) replayIndex(ctx context.Context, s *segment, start int64, item fun
 			continue
 		}
 		if err := item(Item{
-			Key: rec.Key, Seq: rec.Seq, Time: rec.Time, Delete: rec.Delete, Moved: rec.Moved,
+			Key: rec.Key, Seq: rec.Seq, Time: rec.Time, Delete: rec.Delete, Moved: rec.Moved, Given: rec.Given,
 			Location: segfile.Location{Segment: s.id, Offset: rec.Offset, Length: rec.Length},
 		}); err != nil {
 			return err

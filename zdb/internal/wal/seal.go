@@ -234,7 +234,7 @@ func (l *Log) describe(s *segment, data *Handle, f vfs.File) (int64, error) {
 		for i := range b.Entries {
 			e := &b.Entries[i]
 			w.record(segfile.Record{
-				Key: e.Key, Seq: e.Seq, Time: e.Time, Delete: e.Delete, Moved: e.Moved,
+				Key: e.Key, Seq: e.Seq, Time: e.Time, Delete: e.Delete, Moved: e.Moved, Given: e.Given,
 				Offset: e.Offset, Length: uint32(len(e.Value)), Sum: e.Sum,
 			})
 		}

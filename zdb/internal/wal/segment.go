@@ -27,6 +27,7 @@ type segment struct {
 	session  uint64
 	sessions []segfile.SessionStart
 	entries  int64
+	created  int64 // time in the header; 0 until it is asked for
 	// indexSize is the length of i<N>.
 	indexSize int64
 	handle    *Handle // of the active segment, for writing
@@ -106,6 +107,7 @@ func (l *Log) create(p plan) (*segment, error) {
 	if n := len(l.order); n > 0 {
 		id = max(id, l.order[n-1]+1)
 	}
+	id = max(id, l.gaps.end())
 	l.mu.Unlock()
 	if id == segfile.NoID {
 		return nil, errors.New("segment numbers are used up")
@@ -114,7 +116,12 @@ func (l *Log) create(p plan) (*segment, error) {
 	if _, err := rand.Read(h.Incarnation[:]); err != nil {
 		return nil, err
 	}
-	s := &segment{id: id, inc: h.Incarnation, local: true, next: p.next, needs: l.needs, session: l.o.Session}
+	if err := l.noteSkipped(id); err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	s := &segment{
+		id: id, inc: h.Incarnation, local: true, created: h.Created.UnixNano(), next: p.next, needs: l.needs, session: l.o.Session,
+	}
 	path, tmp := l.dataPath(id), l.dataPath(id)+".tmp"
 	f, err := l.o.FS.Create(tmp)
 	if err != nil {

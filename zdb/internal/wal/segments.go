@@ -14,6 +14,7 @@ type Info struct {
 	Length      int64
 	IndexSize   int64
 	First, Last segfile.Seq
+	Entries     int64
 }
 
 // Segments lists what the log consists of, in order.
@@ -23,7 +24,7 @@ func (l *Log) Segments() []Info {
 	list := make([]Info, 0, len(l.order))
 	for _, id := range l.order {
 		s := l.segments[id]
-		i := Info{ID: id, Sealed: s.sealed, Local: s.local, Length: s.length, IndexSize: s.indexSize, First: s.first, Last: s.last}
+		i := Info{ID: id, Sealed: s.sealed, Local: s.local, Length: s.length, IndexSize: s.indexSize, First: s.first, Last: s.last, Entries: s.entries}
 		if s == l.active {
 			i.Length = l.head.Offset
 		}

@@ -217,7 +217,7 @@ func (l *Log) markLocked(clean bool) error {
 		return nil
 	}
 	var b batch.Builder
-	if _, err := l.writeLocked(&b, l.needs, flags); err != nil {
+	if _, err := l.writeLocked(&b, l.needs, flags, 0); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}
 	return nil

@@ -96,7 +96,7 @@ func (l *Log) scan(f vfs.File, id segfile.ID, length int64) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.seg.inc, t.seg.session = h.Incarnation, h.Session
+	t.seg.inc, t.seg.session, t.seg.created = h.Incarnation, h.Session, h.Created.UnixNano()
 	t.seg.next, t.seg.needs = h.NextSeq, h.Needs
 	t.next, t.needs = h.NextSeq, h.Needs
 	if length < 0 {
@@ -254,7 +254,7 @@ func (l *Log) rewrite(t *tail, f vfs.File, s *segment) (_ int64, err error) {
 			continue
 		}
 		h := b.Header
-		h.Flags, h.Session = batch.Rewritten, l.o.Session
+		h.Flags, h.Session = batch.Rewritten|h.Flags&batch.Given, l.o.Session
 		h.Segment, h.Incarnation, h.Offset = s.id, s.inc, off
 		h.DurableSegment, h.DurableOffset = t.seg.id, t.bound
 		buf = batch.Rewrite(buf[:0], b, h)

@@ -1,0 +1,249 @@
+package zdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zdb/internal/wal"
+)
+
+const (
+	compactTick  = 2 * time.Second
+	compactRetry = 5 * time.Second
+	// tinyShare of SegmentSize or less is a tiny segment; so many of them are merged.
+	tinyShare = 8
+	tinyRun   = 8
+)
+
+// compactor copies live entries forward and removes segments.
+type compactor struct {
+	wake chan struct{}
+
+	mu      sync.Mutex // one at a time
+	waiting []waiting  // nothing refers to them any more, but they are not removed
+	// needed tombstones, in bytes, that were found in a segment; what looks dead in it is not.
+	needed map[SegmentID]int64
+	failed map[SegmentID]error // could not be read; not tried again
+
+	// debt is how far the log is above what it should be, in thousandths of that; writers are slowed by it.
+	debt atomic.Int64
+}
+
+// waiting is a segment whose live entries are elsewhere.
+type waiting struct {
+	id    SegmentID
+	since uint64 // number of holds: who is older may still read it
+}
+
+func newCompactor() compactor {
+	return compactor{wake: make(chan struct{}, 1), needed: make(map[SegmentID]int64), failed: make(map[SegmentID]error)}
+}
+
+// compactLoop sweeps history, and compacts if the options say so.
+func (n *Namespace) compactLoop() {
+	timer := time.NewTimer(compactTick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.compactor.wake:
+		case <-timer.C:
+		}
+		wait := compactTick
+		if err := n.maintain(); err != nil && n.ctx.Err() == nil {
+			n.logger.Warn("compaction", "namespace", n.name, "error", err)
+			wait = compactRetry
+			n.compactor.debt.Store(0) // nobody waits for what does not come
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (n *Namespace) maintain() error {
+	if n.dueToSweep() {
+		if err := n.runSweep(n.ctx); err != nil {
+			return err
+		}
+	}
+	if !n.o.Compaction.Auto {
+		return nil
+	}
+	for n.ctx.Err() == nil && n.log.Err() == nil {
+		done, err := n.compactNext()
+		if err != nil || !done {
+			return err
+		}
+	}
+	return nil
+}
+
+// compactNext does one step of the background work and says whether there may be another.
+func (n *Namespace) compactNext() (bool, error) {
+	n.compactor.mu.Lock()
+	defer n.compactor.mu.Unlock()
+	var res CompactResult
+	if err := n.removeWaiting(n.ctx, &res); err != nil {
+		return false, err
+	}
+	plan, ok := n.plan()
+	if !ok {
+		return false, nil
+	}
+	if err := n.compactGroup(n.ctx, plan.victims, plan.rate, &res); err != nil {
+		return false, err
+	}
+	return true, n.removeWaiting(n.ctx, &res)
+}
+
+// Compact copies what is live in the segments that are worth it to the end of the log and removes them. Readers and
+// writers go on meanwhile. After an error everything can still be read, and another run goes on.
+func (n *Namespace) Compact(ctx context.Context, o CompactOptions) (res CompactResult, err error) {
+	if err := n.bringUp(ctx, o.All); err != nil {
+		return res, n.public(err)
+	}
+	n.compactor.mu.Lock()
+	defer n.compactor.mu.Unlock()
+	if err := n.removeWaiting(ctx, &res); err != nil {
+		return res, n.public(err)
+	}
+	var progress CompactProgress
+	for group := range n.worthwhile(o.All, &progress.Total) {
+		progress.Segment = group[0].ID
+		if gerr := n.compactGroup(ctx, group, 0, &res); gerr != nil {
+			if err = errors.Join(err, gerr); n.compactor.failed[group[len(group)-1].ID] == nil {
+				return res, n.public(err)
+			}
+			continue // the damage of one segment is no reason to leave the others
+		}
+		if err := n.removeWaiting(ctx, &res); err != nil {
+			return res, n.public(err)
+		}
+		for _, v := range group {
+			progress.Done += v.Length
+		}
+		if o.Progress != nil {
+			o.Progress(progress)
+		}
+	}
+	for _, w := range n.compactor.waiting {
+		res.Kept = append(res.Kept, w.id)
+	}
+	return res, n.public(err)
+}
+
+// bringUp makes the figures right that a run goes by.
+func (n *Namespace) bringUp(ctx context.Context, all bool) error {
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if all {
+		if _, err := n.log.Seal(ctx); err != nil && !errors.Is(err, ErrEmpty) {
+			return err
+		}
+	}
+	if err := n.apply(ctx); err != nil {
+		return err
+	}
+	x, err := n.acquireIndex(ctx)
+	if err != nil {
+		return err
+	}
+	return x.Release()
+}
+
+// compactGroup copies what is live in some segments forward and, once the index refers to nothing in
+// them, puts them on the list of those to be removed. rate 0 is no bound.
+func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate int64, res *CompactResult) error {
+	c := &copier{n: n, ctx: ctx, rate: rate, batch: NewBatch()}
+	for _, s := range group {
+		if err := c.segment(s); err != nil {
+			if ctx.Err() == nil && !errors.Is(err, ErrNoSpace) && !wal.IsNoSpace(err) && n.log.Err() == nil {
+				n.compactor.failed[s.ID] = err
+				n.logger.Error("segment cannot be compacted", "namespace", n.name, "segment", s.ID, "error", err)
+			}
+			return fmt.Errorf("compact segment %d: %w", s.ID, err)
+		}
+		crashpoint.Hit("zdb.compact.copied")
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	res.Copied += c.copied
+	if err := n.apply(ctx); err != nil {
+		return err
+	}
+	crashpoint.Hit("zdb.compact.applied")
+	if err := n.unreferenced(ctx, group); err != nil {
+		return err
+	}
+	since := n.holds.advance()
+	for _, s := range group {
+		n.compactor.waiting = append(n.compactor.waiting, waiting{s.ID, since})
+	}
+	return nil
+}
+
+// unreferenced makes sure that the index has left segments. One that has not although
+// everything it knew there was moved contradicts itself, and is rebuilt.
+func (n *Namespace) unreferenced(ctx context.Context, group []SegmentInfo) error {
+	x, err := n.acquireIndex(ctx)
+	if err != nil {
+		return err
+	}
+	live := x.Live()
+	for _, s := range group {
+		if live[s.ID] != 0 {
+			err = x.Fail(fmt.Errorf("it counts %d live bytes in segment %d and finds none", live[s.ID], s.ID))
+		}
+	}
+	return errors.Join(err, x.Release())
+}
+
+// removeWaiting removes the segments that nobody needs any more.
+func (n *Namespace) removeWaiting(ctx context.Context, res *CompactResult) error {
+	c := &n.compactor
+	var ids []SegmentID
+	keep := c.waiting[:0:0]
+	for _, w := range c.waiting {
+		if !n.holds.clear(w.since) || !n.released(ctx, w.id) {
+			keep = append(keep, w)
+			continue
+		}
+		ids = append(ids, w.id)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	freed, err := n.log.Remove(ids)
+	if err != nil && (wal.IsNoSpace(err) || errors.Is(err, ErrNoSpace)) && n.space.release() {
+		freed, err = n.log.Remove(ids)
+	}
+	if err != nil {
+		return err
+	}
+	c.waiting = keep
+	for _, id := range ids {
+		delete(c.needed, id)
+	}
+	res.Segments += len(ids)
+	res.Freed += freed
+	n.logger.Debug("compacted", "namespace", n.name, "segments", len(ids), "bytes", freed)
+	return nil
+}
+
+func (n *Namespace) released(ctx context.Context, id SegmentID) bool {
+	if n.o.Compaction.Release == nil {
+		return true
+	}
+	err := n.o.Compaction.Release(ctx, id)
+	if err != nil {
+		n.logger.Debug("compacted segment is kept", "namespace", n.name, "segment", id, "error", err)
+	}
+	return err == nil
+}

@@ -1,0 +1,147 @@
+package zdb
+
+import (
+	"iter"
+	"slices"
+)
+
+const (
+	// evictedLive is the share of an evicted segment that may be live at most, for that has to be fetched.
+	evictedLive = 0.3
+	// A log that is this much fuller than it should be, in thousandths, is compacted without the bound on the rate,
+	// and one that is this much fuller slows its writers.
+	debtUrgent = 50
+	debtSlow   = 100
+)
+
+// compactPlan is what the background does next.
+type compactPlan struct {
+	victims []SegmentInfo
+	rate    int64
+}
+
+// plan picks the segments to compact next, if the log has more dead bytes than it should.
+func (n *Namespace) plan() (compactPlan, bool) {
+	list := n.candidates()
+	var total, live int64
+	for _, s := range n.Segments() {
+		if s.Local && !n.isWaiting(s.ID) {
+			total += s.Length
+			live += s.Live + n.compactor.needed[s.ID]
+		}
+	}
+	p := compactPlan{rate: max(0, n.o.Compaction.RateBytes)}
+	// A few segments are always at work: what is not sealed, and what is being copied.
+	goal := int64(float64(live)/n.o.Compaction.LiveFraction) + n.o.SegmentSize
+	debt := (total - goal) * 1000 / max(goal, 1)
+	n.compactor.debt.Store(max(0, debt))
+	if debt > debtUrgent || !n.space.ample(2*n.o.SegmentSize) {
+		p.rate = 0
+	}
+	if len(list) == 0 {
+		n.compactor.debt.Store(0) // nobody waits for what does not come
+		return p, false
+	}
+	slices.SortFunc(list, func(a, b SegmentInfo) int {
+		// The emptiest first; of equals the oldest, whose tombstones are the surest to go.
+		fa, fb := n.gain(a)*1000/a.Length, n.gain(b)*1000/b.Length
+		if fa != fb {
+			return int(fb - fa)
+		}
+		return int(a.ID) - int(b.ID)
+	})
+	best := list[0]
+	if best.Live == 0 && n.compactor.needed[best.ID] == 0 || total > goal && n.gain(best)*5 > best.Length {
+		p.victims = list[:1]
+		return p, true
+	}
+	if tiny := n.tiny(list); len(tiny) >= tinyRun {
+		p.victims = tiny
+		return p, true
+	}
+	n.compactor.debt.Store(0)
+	return p, false
+}
+
+func (n *Namespace) isWaiting(id SegmentID) bool {
+	return slices.ContainsFunc(n.compactor.waiting, func(w waiting) bool { return w.id == id })
+}
+
+// candidates are the segments that may be compacted and would make the log smaller, or fewer.
+func (n *Namespace) candidates() []SegmentInfo {
+	n.idxMu.Lock()
+	applied, open := n.base.Segment, n.idx != nil
+	n.idxMu.Unlock()
+	if !open {
+		return nil
+	}
+	var list []SegmentInfo
+	for _, s := range n.Segments() {
+		if !s.Sealed || s.ID >= applied || n.isWaiting(s.ID) || n.compactor.failed[s.ID] != nil || !n.log.Removable(s.ID) {
+			continue
+		}
+		if !s.Local && float64(s.Live) > evictedLive*float64(s.Length) {
+			continue
+		}
+		if n.gain(s) > 0 || n.isTiny(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// gain is about what compacting a segment frees. Entries grow by the sequence and time that they then carry.
+func (n *Namespace) gain(s SegmentInfo) int64 {
+	live := s.Live + n.compactor.needed[s.ID]
+	return s.Length - live - 16*s.entries*live/max(s.Length, 1)
+}
+
+func (n *Namespace) isTiny(s SegmentInfo) bool {
+	return s.Local && s.Length <= n.o.SegmentSize/tinyShare
+}
+
+// tiny takes tiny segments, together not more than one full one.
+func (n *Namespace) tiny(list []SegmentInfo) []SegmentInfo {
+	var out []SegmentInfo
+	size := int64(0)
+	for _, s := range list {
+		if n.isTiny(s) && size+s.Length <= n.o.SegmentSize {
+			out = append(out, s)
+			size += s.Length
+		}
+	}
+	slices.SortFunc(out, func(a, b SegmentInfo) int { return int(a.ID) - int(b.ID) })
+	return out
+}
+
+// worthwhile gives, in groups, what a run is to compact; total becomes the sum of their lengths.
+func (n *Namespace) worthwhile(all bool, total *int64) iter.Seq[[]SegmentInfo] {
+	if !all {
+		return func(yield func([]SegmentInfo) bool) {
+			for {
+				p, ok := n.plan()
+				if !ok {
+					return
+				}
+				for _, s := range p.victims {
+					*total += s.Length
+				}
+				if !yield(p.victims) {
+					return
+				}
+			}
+		}
+	}
+	list := n.candidates()
+	list = slices.DeleteFunc(list, func(s SegmentInfo) bool { return n.gain(s)*100 < s.Length && !n.isTiny(s) })
+	for _, s := range list {
+		*total += s.Length
+	}
+	return func(yield func([]SegmentInfo) bool) {
+		for _, s := range list {
+			if !yield([]SegmentInfo{s}) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"qsfs/zdb/internal/batch"
+	"qsfs/zdb/segfile"
+)
+
+// Version is one version of a key, the present one or a superseded one.
+type Version struct {
+	Seq      segfile.Seq
+	Time     int64
+	Delete   bool
+	Moved    bool
+	Given    bool
+	Location segfile.Location
+}
+
+// version is what a superseded entry leaves.
+func (e *Entry) version(remove bool) Version {
+	return Version{Seq: e.Seq, Time: e.Time, Delete: remove, Moved: e.Moved, Given: e.Given, Location: e.Location}
+}
+
+// entry is what Badger holds of a version.
+func (v *Version) entry() Entry {
+	return Entry{Seq: v.Seq, Time: v.Time, Moved: v.Moved, Given: v.Given, Location: v.Location}
+}
+
+// Keys of superseded versions: the user's key with every 0 byte followed by 255, then 0 1, then
+// the inverted sequence. So they lie in the order of the keys, the newest of each first.
+const (
+	versionEscape = 0xff
+	versionEnd    = 1
+)
+
+// versionsOf is the prefix of the versions of key.
+func versionsOf(key []byte) []byte {
+	b := append(make([]byte, 0, len(key)+16), prefixVersion)
+	for _, c := range key {
+		b = append(b, c)
+		if c == 0 {
+			b = append(b, versionEscape)
+		}
+	}
+	return append(b, 0, versionEnd)
+}
+
+func versionKey(key []byte, seq segfile.Seq) []byte {
+	return binary.BigEndian.AppendUint64(versionsOf(key), ^uint64(seq))
+}
+
+// splitVersionKey undoes versionKey.
+func splitVersionKey(p []byte) (key []byte, seq segfile.Seq, err error) {
+	if len(p) < 12 || p[0] != prefixVersion {
+		return nil, 0, errValue
+	}
+	body, tail := p[1:len(p)-8], p[len(p)-8:]
+	if !bytes.HasSuffix(body, []byte{0, versionEnd}) {
+		return nil, 0, errValue
+	}
+	body = slices.Clone(body[:len(body)-2])
+	key = body[:0]
+	for i := 0; i < len(body); i++ {
+		key = append(key, body[i])
+		if body[i] == 0 {
+			if i++; i == len(body) || body[i] != versionEscape {
+				return nil, 0, errValue
+			}
+		}
+	}
+	return key, segfile.Seq(^binary.BigEndian.Uint64(tail)), nil
+}
+
+// parseVersion decodes what stands under a version's key.
+func parseVersion(dbKey []byte, seq segfile.Seq, p []byte) (Version, error) {
+	e, remove, err := decodeEntry(dbKey, p)
+	if err != nil || e.Inline || e.Seq != seq {
+		return Version{}, errValue
+	}
+	return e.version(remove), nil
+}
+
+// cost is what an entry takes up in its segment. Accounting counts with it.
+func cost(key []byte, v *Version) int64 {
+	if v.Moved {
+		return int64(batch.MovedSize(len(key), int(v.Location.Length)))
+	}
+	return int64(batch.EntrySize(len(key), int(v.Location.Length)))
+}
+
+// versionAt reads one superseded version.
+func (x *Index) versionAt(txn *badger.Txn, dbKey []byte, seq segfile.Seq) (v Version, ok bool, err error) {
+	item, err := txn.Get(dbKey)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return v, false, nil
+	}
+	if err == nil {
+		err = item.Value(func(p []byte) error {
+			v, err = parseVersion(dbKey, seq, p)
+			return err
+		})
+	}
+	if err != nil {
+		return v, false, x.fail(err)
+	}
+	return v, true, nil
+}
+
+// Version gives a superseded version that is kept.
+func (x *Index) Version(key []byte, seq segfile.Seq) (Version, bool, error) {
+	txn := x.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	return x.versionAt(txn, versionKey(key, seq), seq)
+}
+
+// History gives the versions of key that are kept and not above a sequence, newest first, limit at most; the
+// present one is among them.
+func (x *Index) History(key []byte, from segfile.Seq, limit int) ([]Version, error) {
+	txn := x.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	var list []Version
+	e, ok, err := x.get(txn, key)
+	if err != nil {
+		return nil, err
+	}
+	if ok && e.Seq <= from {
+		list = append(list, e.version(false))
+	}
+	if x.Versions() == 0 {
+		return list, nil
+	}
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues = false
+	o.Prefix = versionsOf(key)
+	it := txn.NewIterator(o)
+	defer it.Close()
+	for it.Seek(versionKey(key, from)); it.Valid() && len(list) < limit; it.Next() {
+		v, err := readVersion(it.Item())
+		if err != nil {
+			return nil, x.fail(err)
+		}
+		list = append(list, v)
+	}
+	return list[:min(len(list), limit)], nil
+}
+
+func readVersion(item *badger.Item) (v Version, err error) {
+	dbKey := item.Key()
+	_, seq, err := splitVersionKey(dbKey)
+	if err != nil {
+		return v, err
+	}
+	err = item.Value(func(p []byte) error {
+		v, err = parseVersion(dbKey, seq, p)
+		return err
+	})
+	return v, err
+}

@@ -1,0 +1,128 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"qsfs/zdb/crashpoint"
+	"qsfs/zdb/segfile"
+)
+
+// Removable says whether sealed segments may be removed: all before them is sealed too, so that no
+// header of a removed segment is needed any more to know where another one ends.
+func (l *Log) Removable(id segfile.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.segments[id]
+	return s != nil && s.sealed && s != l.active && (len(l.unsealed) == 0 || l.unsealed[0] > id)
+}
+
+// Remove takes sealed segments out of the log for good. It is recorded before the first file goes, so a crash in
+// between is finished at the next opening. Nothing may refer to them any more; who is reading them goes on.
+func (l *Log) Remove(ids []segfile.ID) (freed int64, err error) {
+	l.removeMu.Lock()
+	defer l.removeMu.Unlock()
+	if err := l.Err(); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	g := l.gaps
+	l.mu.Unlock()
+	for _, id := range ids {
+		if !l.Removable(id) {
+			return 0, fmt.Errorf("%w: %d", ErrSegment, id)
+		}
+		g = g.with(id, id+1)
+	}
+	if err := l.writeGaps(g); err != nil {
+		return 0, err
+	}
+	crashpoint.Hit("zdb.compact.recorded")
+	l.mu.Lock()
+	for _, id := range ids {
+		s := l.segments[id]
+		freed += s.indexSize
+		if s.local {
+			freed += s.length
+		}
+		delete(l.segments, id)
+		l.order = slices.DeleteFunc(l.order, func(o segfile.ID) bool { return o == id })
+	}
+	l.mu.Unlock()
+	for _, id := range ids {
+		err = errors.Join(err, l.unlink(id), l.o.Handles.Forget(l.dataPath(id)))
+		crashpoint.Hit("zdb.compact.unlinked")
+	}
+	return freed, errors.Join(err, l.syncDirs())
+}
+
+// WrittenBefore bounds from above the time at which a sequence was written: when the first
+// segment was made that can only hold higher ones, or now.
+func (l *Log) WrittenBefore(seq segfile.Seq) int64 {
+	l.mu.Lock()
+	at, _ := slices.BinarySearchFunc(l.order, seq, func(id segfile.ID, seq segfile.Seq) int {
+		if s := l.segments[id]; s != l.active && s.next <= seq {
+			return -1
+		}
+		return 1
+	})
+	var later []*segment
+	for _, id := range l.order[min(at+1, len(l.order)):] {
+		later = append(later, l.segments[id])
+		if l.segments[id].created != 0 {
+			break
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range later {
+		if created := l.createdAt(s); created != 0 {
+			return created
+		}
+	}
+	return time.Now().UnixNano()
+}
+
+// createdAt is the time in the header of d<N>, or 0 when it is not here.
+func (l *Log) createdAt(s *segment) int64 {
+	l.mu.Lock()
+	created := s.created
+	l.mu.Unlock()
+	if created != 0 {
+		return created
+	}
+	handle, err := l.o.Handles.Acquire(l.dataPath(s.id))
+	if err != nil {
+		return 0
+	}
+	h, err := segfile.ReadHeader(handle)
+	if rerr := handle.Release(); err != nil || rerr != nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.created = h.Created.UnixNano()
+	return s.created
+}
+
+// Entries walks what a segment says of its entries, without values: from i<N>, or from d<N> while there is none. Items are
+// those of Replay.
+func (l *Log) Entries(id segfile.ID, item func(Item) error) error {
+	l.mu.Lock()
+	s := l.segments[id]
+	if s == nil {
+		l.mu.Unlock()
+		return fmt.Errorf("%w: %d", ErrSegment, id)
+	}
+	run := *s
+	if s == l.active {
+		run.length = l.head.Offset
+	}
+	l.mu.Unlock()
+	if run.sealed {
+		return l.replayIndex(context.Background(), &run, segfile.HeaderSize, item)
+	}
+	return l.replayData(context.Background(), &run, segfile.HeaderSize, item, func(Pos, segfile.Incarnation) error { return nil })
+}
