@@ -63,7 +63,7 @@ func (it *AtIter) Next() { it.settle() }
 // settle takes the next key that had a value then.
 func (it *AtIter) settle() {
 	for it.key = nil; it.err == nil; {
-		found, e, ok, err := it.pull()
+		found, e, ok, err := it.guarded()
 		if err != nil {
 			it.err = it.x.fail(err)
 			return
@@ -76,6 +76,12 @@ func (it *AtIter) settle() {
 			return
 		}
 	}
+}
+
+// guarded is pull over what may be damaged.
+func (it *AtIter) guarded() (key []byte, e Entry, ok bool, err error) {
+	defer it.x.guard(&err)
+	return it.pull()
 }
 
 // pull takes the next key from both sources; ok says that it had a value then.
@@ -168,6 +174,7 @@ func (it *GoneIter) Seek(key []byte) bool {
 
 // Next goes to the next key that is deleted.
 func (it *GoneIter) Next() bool {
+	defer it.x.guard(&it.err)
 	for it.err == nil && it.it.Valid() {
 		it.key, it.list, _, it.err = it.x.group(it.s.txn, it.it)
 		if it.err == nil && len(it.list) > 1 && it.list[0].Delete {

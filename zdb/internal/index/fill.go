@@ -67,6 +67,9 @@ func (x *Index) fill() {
 	walk := func() {
 		defer txn.Discard()
 		defer it.Close()
+		defer a.filling.Store(nil)
+		var err error
+		defer x.guard(&err)
 		found := int64(0)
 		for ; it.Valid() && !a.stop.Load(); it.Next() {
 			f.add(it.Item().Key()[1:])
@@ -80,7 +83,6 @@ func (x *Index) fill() {
 			// Badger's iterators pass over what they cannot read. Without a filter each key is looked up.
 			x.log.Warn("index has another number of keys than it says", "found", found, "keys", keys)
 		}
-		a.filling.Store(nil)
 	}
 	if !it.Valid() {
 		walk()

@@ -46,7 +46,7 @@ func openTest(t *testing.T, dir string) *Index {
 
 func applyKeys(t *testing.T, x *Index, from, to int) {
 	t.Helper()
-	a := x.NewApplier(false)
+	a := x.NewApplier(false, Policy{})
 	defer a.Discard()
 	for i := from; i < to; i++ {
 		c := Change{Key: filterKey(i)}

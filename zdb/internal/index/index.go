@@ -232,6 +232,14 @@ func (x *Index) fail(err error) error {
 	return fmt.Errorf("%w: %w", ErrBroken, err)
 }
 
+// guard turns a panic of Badger over blocks that are damaged into an error, and the index into a broken one.
+func (x *Index) guard(err *error) {
+	if r := recover(); r != nil {
+		*err = x.fail(fmt.Errorf("badger: %v", r))
+		x.log.Warn("index cannot be read", "error", *err)
+	}
+}
+
 // Snapshot is the index at one moment.
 type Snapshot struct {
 	x    *Index

@@ -11,6 +11,7 @@ import (
 // and drops what the policy does not want. It gives the place where it stopped, nil at the end, and
 // what it dropped and left. Like an Applier it must be alone.
 func (x *Index) Prune(from []byte, policy Policy, limit int) (next []byte, dropped, left int, err error) {
+	defer x.guard(&err)
 	a := x.NewApplier(false, policy)
 	defer a.Discard()
 	txn := x.db.NewTransactionAt(math.MaxUint64, false)

@@ -122,10 +122,10 @@ func (x *Index) Version(key []byte, seq segfile.Seq) (Version, bool, error) {
 
 // History gives the versions of key that are kept and not above a sequence, newest first, limit at most; the
 // present one is among them.
-func (x *Index) History(key []byte, from segfile.Seq, limit int) ([]Version, error) {
+func (x *Index) History(key []byte, from segfile.Seq, limit int) (list []Version, err error) {
+	defer x.guard(&err)
 	txn := x.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
-	var list []Version
 	e, ok, err := x.get(txn, key)
 	if err != nil {
 		return nil, err
