@@ -63,3 +63,6 @@ func nameOf(dir string) (string, bool) {
 
 // Dirs are the directories of the namespace: that of its data segments, and that of its index segments and its index.
 func (n *Namespace) Dirs() (data, index string) { return n.dataDir, n.indexDir }
+
+// DirName is the name of the directory that a namespace has below DataDir and IndexDir.
+func DirName(name string) (string, error) { return dirName(name) }

@@ -37,7 +37,7 @@ func cmdNSDel(s *session, args [][]byte) {
 		s.fail(errDropDefault)
 	case n == nil:
 		s.fail(errUnknownToDrop)
-	case n == s.ns:
+	case name == s.ns.name:
 		s.fail(errDropOwn)
 	default:
 		if err := s.srv.removeNamespace(s.srv.ctx, n); err != nil {
@@ -114,6 +114,7 @@ func cmdNSSet(s *session, args [][]byte) {
 	switch err := s.srv.changeSettings(n, change, property == "password", clear); err {
 	case nil:
 		s.ok()
+		s.srv.hooks.tell(hookUpdated, n.name)
 	case errNamespaceRemoved:
 		s.fail(errNoNamespace)
 	default:
@@ -135,6 +136,7 @@ func (s *session) setMode(n *namespace, value string) {
 	switch err := s.srv.changeMode(s.srv.ctx, n, Mode(value)); err {
 	case nil:
 		s.ok()
+		s.srv.hooks.tell(hookUpdated, n.name)
 	case errModeFixed:
 		s.fail(errMode)
 	case errModeUsed:

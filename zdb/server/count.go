@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -69,6 +70,44 @@ func (c *count) ready(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// recount counts what an iterator shows and puts right what the figures were when it was made.
+func (n *namespace) recount(ctx context.Context, eng *zdb.Namespace) error {
+	if err := n.count.ready(ctx); err != nil {
+		return err
+	}
+	o := zdb.IterOptions{KeysOnly: true}
+	if n.sequential() {
+		o.Lower = firstID
+	}
+	for i := range n.keys { // no key changes between the iterator and the figures
+		n.keys[i].Lock()
+	}
+	it, err := eng.NewIter(ctx, o)
+	entries, keyBytes, payload := -n.entries.Load(), -n.keyBytes.Load(), -n.payload.Load()
+	for i := range n.keys {
+		n.keys[i].Unlock()
+	}
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		e, err := it.Entry()
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		entries++
+		keyBytes += int64(len(it.Key()))
+		payload += int64(e.Location.Length)
+	}
+	if err := errors.Join(it.Err(), it.Close()); err != nil {
+		return err
+	}
+	n.entries.Add(entries)
+	n.keyBytes.Add(keyBytes)
+	n.payload.Add(payload)
+	return nil
 }
 
 func (c *count) stop() {

@@ -164,7 +164,9 @@ func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry, at 
 		s.fail(errWrite)
 		return nil, 0, false
 	}
-	if !old.exists {
+	if old.exists {
+		n.dirty.mark(old.Location.Segment)
+	} else {
 		n.adjust(1, key, 0)
 	}
 	n.sets.Add(1)
@@ -224,6 +226,7 @@ func cmdDel(s *session, args [][]byte) {
 		return
 	}
 	n.adjust(-1, key, -old.payload())
+	n.dirty.mark(old.Location.Segment)
 	s.ok()
 	s.promise(from, done.Last, errDelete)
 }

@@ -25,6 +25,12 @@ var commands = named(map[string]*command{
 	"STOP":        {min: 1, run: cmdStop},
 	"WAIT":        {min: 1, run: cmdWait},
 	"MIRROR":      {min: 1, admin: true, run: cmdMirror},
+	"HOOKS":       {min: 1, admin: true, run: cmdHooks},
+	"INDEX":       {min: 2, full: true, admin: true, few: errMissing, run: cmdIndex},
+	"DATA":        {min: 2, full: true, admin: true, few: errMissing, run: cmdData},
+	"RELOAD":      {min: 2, max: 2, full: true, admin: true, run: cmdReload},
+	"FLUSH":       {min: 1, run: cmdFlush},
+	"HISTORY":     {min: 1, run: cmdHistory},
 	"MASTER":      {min: 1, admin: true, run: func(s *session, _ [][]byte) { s.fail(errMaster) }},
 	"AUTH":        {min: 1, run: cmdAuth},
 	"*":           {min: 1, run: func(s *session, _ [][]byte) { s.fail(errNotACommand) }},
@@ -82,10 +88,12 @@ func findCommand(name []byte) *command {
 // execute runs one command and appends its reply.
 func (s *session) execute(args [][]byte) {
 	s.commands++
-	if s.ns.removed.Load() {
-		s.fail(errRemoved)
-		s.hangUp = true
-		return
+	for s.ns.removed.Load() {
+		if !s.follow() {
+			s.fail(errRemoved)
+			s.hangUp = true
+			return
+		}
 	}
 	c := findCommand(args[0])
 	if c == nil {
@@ -149,6 +157,9 @@ func (s *session) unauthorized() {
 // engine returns the engine's namespace of the session until s.ns.release, or answers the reason why there is none.
 func (s *session) engine() *zdb.Namespace {
 	eng, err := s.ns.acquire(s.srv.ctx)
+	for errors.Is(err, errNamespaceRemoved) && s.follow() {
+		eng, err = s.ns.acquire(s.srv.ctx)
+	}
 	if errors.Is(err, errNamespaceRemoved) {
 		s.fail(errRemoved)
 		s.hangUp = true

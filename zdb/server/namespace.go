@@ -43,6 +43,11 @@ type namespace struct {
 	lastDelete atomic.Uint64
 	deleting   atomic.Int64
 
+	// successor takes over the sessions of a namespace that was emptied; see replace.
+	successor atomic.Pointer[namespace]
+	dirty     dirtySegments
+	raw       rawReader
+
 	idMu   sync.Mutex    // of a sequential namespace: held while an id is used up
 	nextID atomic.Uint64 // changed under idMu
 
@@ -71,6 +76,7 @@ func (n *namespace) open(ctx context.Context) error {
 		return nil
 	}
 	o := n.srv.o.namespaceOptions()
+	o.OnSeal = n.jumped
 	o.OnDurable = func(h zdb.Head) { n.durable.Store(uint64(h.Seq)) }
 	eng, err := n.srv.db.Namespace(ctx, n.name, o)
 	if err != nil {

@@ -78,6 +78,15 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 			}
 			continue
 		}
+		if set.Flushing {
+			if err := s.db.DropNamespace(ctx, name); err != nil {
+				return fmt.Errorf("finish emptying namespace %s: %w", name, err)
+			}
+			set.Flushing = false
+			if err := saveRegistry(s.o.DataDir, all); err != nil {
+				return err
+			}
+		}
 		n := s.add(name, set)
 		if name == defaultNamespace {
 			s.protectDefault(n)
@@ -168,6 +177,7 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	s.namespaces[name] = n
 	s.mu.Unlock()
 	s.log.Info("namespace created", "namespace", name)
+	s.hooks.tell(hookCreated, name)
 	return nil
 }
 
@@ -240,6 +250,7 @@ func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
 		return err
 	}
 	s.log.Info("namespace removed", "namespace", n.name)
+	s.hooks.tell(hookDeleted, n.name)
 	return nil
 }
 

@@ -57,6 +57,9 @@ type Options struct {
 	// Metrics gathers what Server.Metrics shows.
 	Metrics bool
 
+	// Hook is a program that is told of events; see COMMANDS.md. Instance is what it knows this server by.
+	Hook, Instance string
+
 	Log *slog.Logger // nil discards
 
 	// Engine may change the engine's options before it opens; for tests that make its files fail.

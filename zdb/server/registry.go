@@ -27,6 +27,8 @@ type settings struct {
 	Sequential bool `json:"sequential,omitempty"`
 	Locked     bool `json:"locked,omitempty"` // no writes
 	Frozen     bool `json:"frozen,omitempty"` // no writes and no reads
+	// Flushing marks a namespace whose data is being removed, which goes on at the next start.
+	Flushing bool `json:"flushing,omitempty"`
 	// Removing marks a namespace whose removal has begun and goes on at the next start.
 	Removing bool `json:"removing,omitempty"`
 }

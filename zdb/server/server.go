@@ -65,6 +65,7 @@ type Server struct {
 	conns      map[net.Conn]bool
 	sessions   sync.WaitGroup
 	watch      watchers
+	hooks      *hooks
 	find       func(name []byte) *command
 	stop       chan struct{} // closed by STOP
 	stopping   sync.Once
@@ -98,7 +99,12 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.rights.Store(rights)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.hooks = newHooks(o.Hook, o.Instance, o.Log)
+	s.hooks.ask(ctx, hookInit, o.IndexDir, o.DataDir)
 	engine := o.engineOptions()
+	if s.hooks.enabled() {
+		engine.Fetch = (&restorer{o: o, hooks: s.hooks, files: map[string]*restored{}}).fetch
+	}
 	if o.Metrics {
 		s.metrics = newMetrics()
 		s.metrics.registry.MustRegister(collector{s})
@@ -111,6 +117,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	db, err := zdb.Open(ctx, engine)
 	if err != nil {
 		s.cancel()
+		s.hooks.close()
 		return nil, err
 	}
 	s.db = db
@@ -208,6 +215,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// Ready tells the hook program that the server is about to serve. An error says that the program does not want it to.
+func (s *Server) Ready(ctx context.Context) error {
+	if status := s.hooks.ask(ctx, hookReady); status != 0 {
+		return fmt.Errorf("the hook %s refused to start the server with status %d", s.o.Hook, status)
+	}
+	return nil
+}
+
 // StopRequested returns a channel that is closed when a client with the right has sent STOP. Whoever runs the server
 // should then call Shutdown.
 func (s *Server) StopRequested() <-chan struct{} { return s.stop }
@@ -237,12 +252,17 @@ func (s *Server) Close() error {
 		s.cancel()
 		s.sessions.Wait()
 		s.background.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), hookGoodbye)
+		s.hooks.ask(ctx, hookClose)
+		cancel()
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		for _, n := range s.namespaces {
+			n.tellClosing()
 			s.closeErr = errors.Join(s.closeErr, n.detach())
 		}
 		s.closeErr = errors.Join(s.closeErr, s.db.Close())
+		s.hooks.close()
 	})
 	return s.closeErr
 }

@@ -56,6 +56,17 @@ func newSession(srv *Server, nc net.Conn, number int64) *session {
 // serve runs the session to its end.
 func (s *session) serve() {
 	defer s.rd.Close()
+	whole := false
+	defer func() {
+		if !whole { // a panic, which ends the process
+			s.srv.hooks.crashed()
+		}
+	}()
+	s.converse()
+	whole = true
+}
+
+func (s *session) converse() {
 	if s.shakeHands() != nil {
 		s.nc.Close()
 		return

@@ -84,6 +84,12 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 		}
 		return errors.Join(err, srv.Close())
 	}
+	if err := srv.Ready(ctx); err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return errors.Join(err, srv.Close())
+	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() { failed <- srv.Serve(l) }()

@@ -81,6 +81,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.DurationVar(&f.o.WriteTimeout, "write-timeout", time.Minute, "how long a client may take none of its replies")
 	fl.DurationVar(&f.o.AuthDelay, "auth-delay", 50*time.Millisecond, "how long the answer to a wrong password waits, for each that came before on the connection; and the pace of guesses per address")
 	fl.DurationVar(&f.o.DrainTimeout, "drain-timeout", 10*time.Second, "how long a stop waits for clients to take their replies")
+	fl.StringVar(&f.o.Hook, "hook", "", "`PROGRAM` that is told of events, see COMMANDS.md")
 	fl.StringVar(&f.logFile, "logfile", "", "`FILE` to append the log to, instead of standard error; SIGHUP opens it anew")
 	fl.BoolVar(&f.jsonLog, "json", false, "log as JSON")
 	fl.BoolVar(&f.verbose, "verbose", false, "log more")
@@ -207,6 +208,15 @@ func (f *serveFlags) listening(o *server.Options, fault faultFunc) {
 		full = append(full, "unix:"+f.socket)
 	}
 	f.listen = full
+	for _, address := range full {
+		if path, ok := strings.CutPrefix(address, "unix:"); ok {
+			o.Instance = "unix://" + path
+			break
+		}
+		if o.Instance == "" {
+			o.Instance = "tcp://" + strings.TrimPrefix(strings.TrimPrefix(address, "tcp:"), "tls:")
+		}
+	}
 	if o.Metrics = f.metrics != ""; o.Metrics {
 		if _, _, err := net.SplitHostPort(f.metrics); err != nil {
 			fault("--metrics: %w", err)
