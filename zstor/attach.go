@@ -251,6 +251,9 @@ func (s *Store) adoptCut(cut *record.Cut, ledger *record.Ledger) {
 	s.mu.Lock()
 	s.cut, s.ledger = cut, ledger
 	clear(s.segments) // an upload that is under way finds out when it is done
+	if ledger != nil {
+		s.adoptTailsLocked(cut)
+	}
 	clear(s.lost)
 	s.objects.clear()
 	s.mu.Unlock()

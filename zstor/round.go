@@ -97,6 +97,8 @@ func (s *Store) round(ctx context.Context) error {
 		return err
 	}
 	defer s.roundMu.unlock()
+	s.rounding.Store(true)
+	defer s.rounding.Store(false)
 	start := time.Now()
 	t, err := s.aim(ctx)
 	if err == nil && t != nil {
@@ -152,11 +154,12 @@ func (s *Store) shipAndCut(ctx context.Context, t *target, start time.Time) erro
 		name string
 		head record.Head
 	}{{nsData, t.data}, {nsMeta, t.meta}} {
-		segs, err := s.shipSealed(ctx, ns.name, ns.head.Segment)
+		segs, held, err := s.shipSealed(ctx, ns.name, ns.head.Segment)
 		if err != nil {
 			return err
 		}
 		fresh = append(fresh, segs...)
+		tails = append(tails, held...)
 		tail, err := s.segment(record.SegmentKey{Namespace: ns.name, Segment: ns.head.Segment}).shipTail(ctx, ns.head)
 		if err != nil {
 			return fmt.Errorf("ship tail of %s: %w", ns.name, err)
@@ -169,23 +172,44 @@ func (s *Store) shipAndCut(ctx context.Context, t *target, start time.Time) erro
 }
 
 // shipSealed brings every sealed segment below the head to the floor, and returns those that the
-// newest cut does not name yet, or names with another generation.
-func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) ([]*segment, error) {
+// newest cut does not name yet, or names with another generation. What would take long, and whose tail
+// lacks little, the cut holds by that tail; its upload goes on beside the rounds.
+func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) (fresh []*segment, held []record.Tail, err error) {
 	todo, err := s.sealedBelow(ctx, ns, below)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var segs []*segment
+	for _, k := range todo {
+		g := s.segment(k)
+		if len(held) < heldAtOnce {
+			t, err := g.hold(ctx)
+			if err != nil {
+				return nil, nil, err
+			}
+			if t != nil {
+				held = append(held, *t)
+				continue
+			}
+		}
+		segs = append(segs, g)
+	}
+	if len(held) > 0 {
+		s.watch.Kick()
 	}
 	grp, gctx := errgroup.WithContext(ctx)
 	grp.SetLimit(segmentsAtOnce)
-	segs := make([]*segment, len(todo))
-	for i, k := range todo {
-		segs[i] = s.segment(k)
-		grp.Go(func() error { return segs[i].ship(gctx) })
+	for _, g := range segs {
+		grp.Go(func() error {
+			g.needed.Add(1)
+			defer g.needed.Add(-1)
+			return g.ship(gctx)
+		})
 	}
 	if err := grp.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return slices.DeleteFunc(segs, func(g *segment) bool { return !g.shipped() }), nil
+	return slices.DeleteFunc(segs, func(g *segment) bool { return !g.shipped() }), held, nil
 }
 
 // sealedBelow lists the segments below the head that are not in the ledger. A segment whose d<N> is
@@ -318,10 +342,10 @@ func (s *Store) acknowledged(ctx context.Context, cut *record.Cut, t *target, fr
 
 // entered handles a sealed segment that stands in an acknowledged cut for the first time.
 func (s *Store) entered(g *segment) {
-	g.mu.Lock()
+	g.lockSoon()
 	defer g.mu.Unlock()
 	o := g.obj
-	g.drop(tailPieces(g.tail))
+	g.setTail(nil)
 	o.mu.Lock()
 	o.inCut = true
 	id := o.man.Generation
@@ -332,13 +356,6 @@ func (s *Store) entered(g *segment) {
 	if err := s.writeReceipt(o); err != nil {
 		s.log.Error("cannot write a receipt", "segment", segmentObject(g.key), "error", err)
 	}
-}
-
-func tailPieces(t *record.Tail) []record.Piece {
-	if t == nil {
-		return nil
-	}
-	return t.Pieces
 }
 
 // bury marks every generation on record that the cut does not name and nobody builds on.
@@ -478,7 +495,14 @@ func (s *Store) uploadSealed(ns string) error {
 		if _, err := os.Stat(s.dataPath(k)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		grp.Go(func() error { return s.segment(k).ship(ctx) })
+		grp.Go(func() error {
+			g := s.segment(k)
+			err := g.ship(ctx)
+			if err == nil && g.held() && g.shipped() {
+				s.forceRound() // nothing else may come that would make the object take the place of the tail
+			}
+			return err
+		})
 	}
 	return grp.Wait()
 }

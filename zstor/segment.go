@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
@@ -34,16 +36,31 @@ type segment struct {
 	s   *Store
 	key record.SegmentKey
 
-	// mu is held while the segment ships.
+	// up is held by an upload, which takes mu for some stripes at a time: a round gets in between.
+	up     sync.Mutex
+	want   atomic.Int32 // rounds that wait for mu
+	needed atomic.Int32 // rounds that wait for the upload
+
+	// mu is held while stripes of the generation ship. It guards what follows.
 	mu   sync.Mutex
 	gen  *transfer.Generation // nil: none yet, or the last one has ended
 	inc  [16]byte             // of the file that gen was made from
 	max  uint32               // highest stripe on record for gen
 	sums [][32]byte           // BLAKE3 of each whole stripe that was shipped; never leaves the process
-	tail *record.Tail
-	own  map[record.Generation]*transfer.Generation // generations of the pieces in tail
-	man  *record.Manifest                           // sealed, and every stripe of it is written; its record may not be
-	obj  *object                                    // sealed, and at the floor
+	man  *record.Manifest     // sealed, and every stripe of it is written; its record may not be
+	obj  *object              // sealed, and at the floor
+
+	now    atomic.Pointer[transfer.Generation] // gen, for those who do not hold mu
+	at     atomic.Int64                        // bytes that the whole stripes of gen cover
+	done   atomic.Bool                         // obj is set
+	behind atomic.Int64                        // how far whole stripes should be made up for, beside the rounds
+
+	// Rounds alone change what follows, one at a time; tmu is for those who look at it meanwhile.
+	tmu  sync.Mutex
+	tail *record.Tail                               // what a cut may name; its whole stripes may be of an earlier generation
+	own  map[record.Generation]*transfer.Generation // generations of this process that tail stands on, gen apart
+	bad  bool                                       // the file is not what tail was made from: the tail cannot go on
+	good bool                                       // the sealed file was checked, and is what tail ends with
 
 	again bool // ship although a cut names the segment; guarded by Store.mu
 }
@@ -75,7 +92,7 @@ func (s *Store) segmentLocked(k record.SegmentKey) *segment {
 }
 
 // shipped reports whether the sealed segment has reached the floor and waits for its cut.
-func (g *segment) shipped() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.obj != nil }
+func (g *segment) shipped() bool { return g.done.Load() }
 
 // forget takes a segment out of the table.
 func (s *Store) forget(g *segment) {
@@ -131,14 +148,45 @@ func (s *Store) compression() uint8 {
 	return uint8(codec.CompressZstd)
 }
 
-// restart ends the generation: what it wrote is deleted by the intent, after a cut without it.
+// restart ends the generation: what it wrote is deleted by the intent, after a cut without it. A tail
+// that stands on it stays: what a cut names, or may name, is at the floor.
 func (g *segment) restart() {
-	g.s.intents.release(g.gen)
-	for _, p := range g.own {
-		g.s.intents.release(p)
+	if g.gen != nil {
+		g.tmu.Lock()
+		if g.tail != nil && g.tail.Whole != nil && g.tail.Whole.Generation == g.gen.ID() {
+			g.own[g.gen.ID()] = g.gen
+		} else {
+			g.s.intents.release(g.gen)
+		}
+		g.tmu.Unlock()
 	}
-	g.gen, g.sums, g.tail, g.max, g.man = nil, nil, nil, 0, nil
-	clear(g.own)
+	g.gen, g.sums, g.max, g.man = nil, nil, 0, nil
+	g.now.Store(nil)
+	g.at.Store(0)
+}
+
+// yield reports whether an upload should let a round go first: one that wants this segment, or, on a slow
+// line, any that does not wait for the upload itself.
+func (g *segment) yield() bool {
+	return g.want.Load() > 0 || g.s.pace.slow() && g.s.rounding.Load() && g.needed.Load() == 0
+}
+
+// letPass waits while it should yield, but not for ever: an upload gets forward under any load.
+func (g *segment) letPass(ctx context.Context) {
+	for end := time.Now().Add(g.s.cfg.QSFS.SyncInterval); g.yield() && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// lockSoon is mu.Lock for a round: an upload that holds it lets go as soon as it can.
+func (g *segment) lockSoon() {
+	g.want.Add(1)
+	g.mu.Lock()
+	g.want.Add(-1)
 }
 
 // usable reports whether the generation can go on. If a node has lost what it was sent, a new one is the simplest way
@@ -161,6 +209,7 @@ func (g *segment) ensure(ctx context.Context, inc [16]byte, size int64) error {
 		return err
 	}
 	g.gen, g.inc = gen, inc
+	g.now.Store(gen)
 	g.max = codec.Stripes(max(size, g.s.segmentSize(g.key.Namespace)), gen.Spec().StripeSize) + spareStripes - 1
 	return nil
 }
@@ -184,8 +233,8 @@ func (g *segment) declareUpTo(ctx context.Context, stripes uint32) error {
 	return nil
 }
 
-// writeWhole ships the whole stripes [from, to) of the data file.
-func (g *segment) writeWhole(ctx context.Context, f io.ReaderAt, to uint32) error {
+// writeWhole ships the whole stripes up to one, as many as it can until stop says that it is enough.
+func (g *segment) writeWhole(ctx context.Context, f io.ReaderAt, to uint32, stop func() bool) error {
 	from := uint32(len(g.sums))
 	if to <= from {
 		return nil
@@ -194,18 +243,30 @@ func (g *segment) writeWhole(ctx context.Context, f io.ReaderAt, to uint32) erro
 		return err
 	}
 	size := g.gen.Spec().StripeSize
-	sums := make([][32]byte, to-from)
-	err := g.parallel(ctx, from, to, func(ctx context.Context, stripe uint32) error {
-		return g.gen.WriteStripe(ctx, stripe, 0, size, func(p []byte) error {
-			err := readFull(f, p, int64(stripe)*int64(size))
-			sums[stripe-from] = blake3.Sum256(p)
-			return err
+	var step uint32
+	for first := true; from < to && (first || stop == nil || !stop()); from, first = from+step, false {
+		step = to - from
+		if stop != nil {
+			step = min(step, g.s.pace.step())
+		}
+		sums := make([][32]byte, step)
+		began := time.Now()
+		err := g.parallel(ctx, from, from+step, func(ctx context.Context, stripe uint32) error {
+			return g.gen.WriteStripe(ctx, stripe, 0, size, func(p []byte) error {
+				err := readFull(f, p, int64(stripe)*int64(size))
+				sums[stripe-from] = blake3.Sum256(p)
+				return err
+			})
 		})
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
+		if stop != nil {
+			g.s.pace.took(step, time.Since(began))
+		}
+		g.sums = append(g.sums, sums...)
+		g.at.Store(int64(len(g.sums)) * int64(size))
 	}
-	g.sums = append(g.sums, sums...)
 	return nil
 }
 
@@ -236,9 +297,9 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 // generation, with its manifest on record. It is idempotent; what a cut names already is shipped
 // again only if somebody wants it anew (segmentAnew).
 func (g *segment) ship(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.obj != nil {
+	g.up.Lock()
+	defer g.up.Unlock()
+	if g.shipped() {
 		return nil
 	}
 	if g.s.needless(g) {
@@ -254,34 +315,46 @@ func (g *segment) ship(ctx context.Context) error {
 	return err
 }
 
-func (g *segment) shipOnce(ctx context.Context) (err error) {
+func (g *segment) shipOnce(ctx context.Context) error {
 	src, err := openSealed(g.s, g.key)
 	if err != nil {
 		return err
 	}
 	defer src.close()
+	for first := true; ; first = false {
+		if done, err := g.shipSome(ctx, src, first); done || err != nil {
+			return err
+		}
+		g.letPass(ctx)
+	}
+}
+
+// shipSome ships a part of a sealed segment, less when a round wants the segment; done says that it
+// was the last one.
+func (g *segment) shipSome(ctx context.Context, src *sealed, first bool) (done bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	defer func() {
 		if err != nil && g.gen != nil && g.gen.Err() != nil {
 			g.restart()
 		}
 	}()
-	inc := [16]byte(src.footer.Incarnation)
-	if err := g.continueSealed(ctx, src, inc); err != nil {
-		return err
+	if err := g.continueSealed(ctx, src, [16]byte(src.footer.Incarnation), first); err != nil {
+		return false, err
 	}
 	if g.man == nil {
-		if err := g.writeSealed(ctx, src); err != nil {
-			return err
+		if whole, err := g.writeSealed(ctx, src); !whole || err != nil {
+			return false, err
 		}
 	}
 	// From here on only the record is missing: if it cannot be written, only that is tried again.
 	g.s.intents.hasManifest(g.gen)
 	v, err := g.s.putManifest(ctx, g.man)
 	if err != nil {
-		return err
+		return false, err
 	}
 	crashpoint.Hit("zstor.upload.manifest")
-	return g.atFloor(v)
+	return true, g.atFloor(v)
 }
 
 // atFloor hands a shipped segment over, unless it was taken out of the table meanwhile: then nothing will name it.
@@ -291,6 +364,7 @@ func (g *segment) atFloor(v record.Version) error {
 	here := s.segments[g.key] == g
 	if here {
 		g.obj = s.objects.add(g.key, g.man, v, g.gen)
+		g.done.Store(true)
 	}
 	s.mu.Unlock()
 	if !here {
@@ -300,15 +374,22 @@ func (g *segment) atFloor(v record.Version) error {
 	return nil
 }
 
-// writeSealed writes the stripes of a sealed segment that its generation lacks.
-func (g *segment) writeSealed(ctx context.Context, src *sealed) error {
+// writeSealed writes stripes of a sealed segment that its generation lacks, and reports whether none is missing any
+// more: it stops early when a round should go first.
+func (g *segment) writeSealed(ctx context.Context, src *sealed) (whole bool, err error) {
 	size := g.gen.Spec().StripeSize
 	dataLen, indexLen := src.footer.DataLength, src.indexLen
 	data, index := codec.Stripes(dataLen, size), codec.Stripes(indexLen, size)
 	if err := g.declareUpTo(ctx, data+index); err != nil {
-		return err
+		return false, err
 	}
-	err := g.parallel(ctx, uint32(len(g.sums)), data+index, func(ctx context.Context, stripe uint32) error {
+	if err := g.writeWhole(ctx, src.data, max(data, 1)-1, g.yield); err != nil {
+		return false, err
+	}
+	if uint32(len(g.sums))+1 < data {
+		return false, nil
+	}
+	err = g.parallel(ctx, uint32(len(g.sums)), data+index, func(ctx context.Context, stripe uint32) error {
 		f, s, length := io.ReaderAt(src.data), stripe, dataLen
 		var end codec.End
 		if stripe >= data {
@@ -323,20 +404,23 @@ func (g *segment) writeSealed(ctx context.Context, src *sealed) error {
 		return g.gen.WriteStripe(ctx, stripe, end, int(n), func(p []byte) error { return readFull(f, p, off) })
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	g.man, err = g.gen.Manifest(dataLen, indexLen)
-	return err
+	return err == nil, err
 }
 
 // continueSealed goes on with the generation that the tail began, if the sealed file still is what
-// was shipped of it; otherwise it begins a new one.
-func (g *segment) continueSealed(ctx context.Context, src *sealed, inc [16]byte) error {
-	if g.usable(inc) {
+// was shipped of it, which is looked at first; otherwise it begins a new one.
+func (g *segment) continueSealed(ctx context.Context, src *sealed, inc [16]byte, first bool) error {
+	if first && g.usable(inc) {
 		if fallback := g.gen.Spec().Fallback; fallback && g.s.mainPossible() {
 			g.restart()
 		} else if err := g.matches(src); err != nil {
 			g.s.log.Info("a sealed segment is not what its tail was, beginning again", "object", segmentObject(g.key), "reason", err)
+			g.tmu.Lock()
+			g.bad = g.tail != nil
+			g.tmu.Unlock()
 			g.restart()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ import (
 
 // Store is the dispersal of one state directory. Its methods may be called concurrently.
 //
-// Lock order: roundMu, verifyMu, segment.mu, intentBook.mu, mu. Nothing waits for a node or a disk while it
+// Lock order: roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.mu, mu. Nothing waits for a node or a disk while it
 // holds mu.
 type Store struct {
 	o      Options
@@ -50,15 +51,18 @@ type Store struct {
 	once  sync.Once
 	fetch flights
 
-	roundMu   lock                 // one round, recovery, takeover at a time
-	newBase   *transfer.Generation // of a base that is in no cut yet; roundMu
-	verifyMu  lock                 // one comparison with the newest cut at a time
-	kickRound chan struct{}
-	kickWork  chan struct{} // repair, deletions
-	kickAudit chan struct{}
-	intents   *intentBook
-	objects   objectTable
-	doubts    doubtBook
+	roundMu    lock                 // one round, recovery, takeover at a time
+	newBase    *transfer.Generation // of a base that is in no cut yet; roundMu
+	verifyMu   lock                 // one comparison with the newest cut at a time
+	kickRound  chan struct{}
+	kickWork   chan struct{} // repair, deletions
+	kickAudit  chan struct{}
+	kickBehind chan struct{} // tails whose whole stripes are to be made up for
+	pace       pace
+	rounding   atomic.Bool // a round is under way
+	intents    *intentBook
+	objects    objectTable
+	doubts     doubtBook
 
 	// mu guards what follows.
 	mu       sync.Mutex
@@ -99,8 +103,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		o: o, cfg: o.Config, log: o.Log, state: o.Config.QSFS.State, ring: o.Ring,
 		peers: map[string]*backend.Peer{}, segments: map[record.SegmentKey]*segment{}, lost: map[record.SegmentKey]*lostObject{},
 		roundMu: newLock(), verifyMu: newLock(),
-		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), kickAudit: make(chan struct{}, 1), cutDone: make(chan struct{}),
+		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), kickAudit: make(chan struct{}, 1), kickBehind: make(chan struct{}, 1),
+		cutDone: make(chan struct{}),
 	}
+	s.pace.interval = s.cfg.QSFS.SyncInterval
 	s.life, s.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -142,6 +148,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s.watch = watch.New(s.state, []string{nsData, nsMeta}, o.Rescan, s.log)
 	s.wg.Go(s.runRounds)
 	s.wg.Go(s.runUploads)
+	s.wg.Go(s.runBehind)
 	s.wg.Go(s.runWork)
 	s.wg.Go(s.runAudits)
 	s.wg.Go(s.runMaintenance)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -14,24 +15,20 @@ import (
 	"qsfs/zstor/internal/transfer"
 )
 
-// maxPieces is how many delta pieces a tail collects before one piece replaces them all.
+// maxPieces is how many delta pieces a tail collects before one piece replaces many.
 const maxPieces = 24
 
 // shipTail brings the active segment to the nodes up to a durable head: whole stripes into its
 // generation, the rest as one delta piece. The tail that it returns is what a cut may name; nil when
-// there is nothing below the head.
+// there is nothing below the head. Only rounds call it.
 func (g *segment) shipTail(ctx context.Context, head record.Head) (*record.Tail, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if head.Offset == 0 {
 		return nil, nil
 	}
 	var err error
 	for range attempts {
 		if err = g.shipTailOnce(ctx, head); err == nil {
-			t := *g.tail
-			t.Pieces = slices.Clone(t.Pieces)
-			return &t, nil
+			return g.tailNow(), nil
 		}
 		if !errors.Is(err, transfer.ErrBelowFloor) {
 			return nil, err
@@ -39,6 +36,13 @@ func (g *segment) shipTail(ctx context.Context, head record.Head) (*record.Tail,
 		g.s.log.Warn("a tail ended below the floor, beginning again", "object", segmentObject(g.key), "error", err)
 	}
 	return nil, err
+}
+
+// tailNow copies the tail for a cut.
+func (g *segment) tailNow() *record.Tail {
+	t := *g.tail
+	t.Pieces = slices.Clone(t.Pieces)
+	return &t
 }
 
 func (g *segment) shipTailOnce(ctx context.Context, head record.Head) error {
@@ -54,14 +58,47 @@ func (g *segment) shipTailOnce(ctx context.Context, head record.Head) error {
 	if h.Incarnation != segfile.Incarnation(head.Incarnation) {
 		return fmt.Errorf("active segment %s: incarnation %v was announced, the file has %v", segmentObject(g.key), segfile.Incarnation(head.Incarnation), h.Incarnation)
 	}
-	if err := g.prepareTail(ctx, head); err != nil {
+	t := g.tail
+	anew := t != nil && (g.isBad() || t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset)
+	if t != nil && !anew && !g.shipped() && g.far(head.Offset-t.End(), head.Offset) {
+		// The whole stripes that the tail stands on are of a generation that has ended, or a node has lost some of
+		// them. Another one makes up for them beside the rounds; until it has, the cut goes on with pieces.
+		if err := g.shipPiece(ctx, f, head.Offset, maxPieces); err != nil {
+			return err
+		}
+		g.behind.Store(head.Offset)
+		kick(g.s.kickBehind)
+		return nil
+	}
+	return g.shipWhole(ctx, f, head, anew)
+}
+
+// far reports whether bringing whole stripes up to an offset takes much more than a piece of some bytes.
+func (g *segment) far(piece, to int64) bool {
+	at := g.at.Load()
+	if gen := g.now.Load(); gen != nil && len(gen.Renewed()) > 0 {
+		at = 0
+	}
+	return to-at > piece+3*g.s.stripeSize()
+}
+
+// stripeSize is that of the main policy.
+func (s *Store) stripeSize() int64 {
+	return int64(codec.StripeSize(s.cfg.MinimalShards, int(s.cfg.QSFS.Slice)))
+}
+
+// shipWhole brings whole stripes into the generation, and what is left into a piece.
+func (g *segment) shipWhole(ctx context.Context, f *os.File, head record.Head, anew bool) error {
+	g.lockSoon()
+	defer g.mu.Unlock()
+	if err := g.prepareTail(ctx, head, anew); err != nil {
 		return err
 	}
 	// The stripe that ends exactly at the head is not whole yet: it could be the last one, and the
 	// last one says so in its shards.
 	whole := uint32((head.Offset - 1) / int64(g.gen.Spec().StripeSize))
 	if g.obj == nil { // otherwise the segment was sealed behind the head, and has been shipped whole
-		if err := g.writeWhole(ctx, f, whole); err != nil {
+		if err := g.writeWhole(ctx, f, whole, nil); err != nil {
 			if g.gen.Err() != nil {
 				g.restart()
 			}
@@ -71,79 +108,117 @@ func (g *segment) shipTailOnce(ctx context.Context, head record.Head) error {
 	if err := g.noteWhole(whole); err != nil {
 		return err
 	}
-	return g.shipPiece(ctx, f, head.Offset)
+	return g.shipPiece(ctx, f, head.Offset, maxPieces)
 }
 
 // prepareTail decides whether the tail goes on or starts again in a new generation.
-func (g *segment) prepareTail(ctx context.Context, head record.Head) error {
-	t := g.tail
-	anew := t != nil && (t.Session != head.Session || t.Incarnation != head.Incarnation || t.End() > head.Offset || g.renewed())
+func (g *segment) prepareTail(ctx context.Context, head record.Head, anew bool) error {
 	if g.obj != nil {
 		// The object stands on this generation and waits for its cut: only the tail starts again, on the stripes of
 		// the object, which holds the whole file.
 		if g.inc != head.Incarnation {
 			return fmt.Errorf("active segment %s: it was sealed and shipped as another incarnation", segmentObject(g.key))
 		}
-		if anew {
-			g.drop(t.Pieces)
-			g.tail = nil
+		if anew || g.renewed() {
+			g.setTail(nil)
 		}
 	} else {
 		if anew {
 			g.restart()
+			g.setTail(nil)
 		}
+		weak := g.renewed()
 		if err := g.ensure(ctx, head.Incarnation, head.Offset); err != nil {
 			return err
 		}
+		if weak {
+			g.setTail(nil) // what is far was made up for: the rest leaves once more, in full
+		}
 	}
 	if g.tail == nil {
-		g.tail = &record.Tail{SegmentKey: g.key, Incarnation: head.Incarnation, Session: head.Session}
+		g.setTail(&record.Tail{SegmentKey: g.key, Incarnation: head.Incarnation, Session: head.Session})
 	}
 	return nil
 }
 
-// renewed reports whether some node of the tail has turned out to be another one.
+// renewed reports whether some node of the tail has turned out to be another one: what it held is gone.
 func (g *segment) renewed() bool {
+	g.tmu.Lock()
+	defer g.tmu.Unlock()
 	for _, p := range g.own {
 		if len(p.Renewed()) > 0 {
 			return true
 		}
 	}
-	return g.gen != nil && len(g.gen.Renewed()) > 0
+	gen := g.now.Load()
+	return gen != nil && len(gen.Renewed()) > 0
 }
+
+// setTail replaces the tail, and gives up the generations of this process that it does not stand on;
+// they are deleted after the cut that does not name them.
+func (g *segment) setTail(t *record.Tail) {
+	named := map[record.Generation]bool{}
+	if t != nil {
+		if t.Whole != nil {
+			named[t.Whole.Generation] = true
+		}
+		for i := range t.Pieces {
+			named[t.Pieces[i].Manifest.Generation] = true
+		}
+	}
+	g.tmu.Lock()
+	defer g.tmu.Unlock()
+	g.tail, g.bad = t, g.bad && t != nil
+	for id, gen := range g.own {
+		if !named[id] {
+			g.s.intents.release(gen)
+			delete(g.own, id)
+		}
+	}
+}
+
+// isBad reports whether the file was found to differ from the tail.
+func (g *segment) isBad() bool { g.tmu.Lock(); defer g.tmu.Unlock(); return g.bad }
 
 // noteWhole puts the whole stripes into the tail and drops the pieces that they cover.
 func (g *segment) noteWhole(whole uint32) error {
-	if whole == 0 {
-		return nil
+	end := int64(whole) * int64(g.gen.Spec().StripeSize)
+	if whole == 0 || end < g.tail.WholeEnd() {
+		return nil // what is there already reaches further: it is of an earlier generation with other stripes
 	}
-	m, err := g.gen.Manifest(int64(whole)*int64(g.gen.Spec().StripeSize), 0)
+	m, err := g.gen.Manifest(end, 0)
 	if err != nil {
 		return err
 	}
-	g.tail.Whole = m
-	g.drop(g.tail.Superseded())
+	next := *g.tail
+	next.Pieces = slices.Clone(next.Pieces)
+	next.Whole = m
+	next.Superseded()
+	g.setTail(&next)
 	return nil
 }
 
-// drop gives up the generations of pieces; they are deleted after the cut that does not name them.
-func (g *segment) drop(pieces []record.Piece) {
-	for _, p := range pieces {
-		g.s.intents.release(g.own[p.Manifest.Generation])
-		delete(g.own, p.Manifest.Generation)
-	}
-}
-
 // shipPiece sends what lies between the end of the tail and to. When too many pieces have come
-// together, one piece from the last whole stripe on takes the place of all.
-func (g *segment) shipPiece(ctx context.Context, f *os.File, to int64) error {
+// together, it takes the place of the last of them, of as many as are small beside it: so a tail of
+// any length has few pieces, and no byte is sent again often.
+func (g *segment) shipPiece(ctx context.Context, f io.ReaderAt, to int64, most int) error {
 	from := g.tail.End()
 	if from == to {
 		return nil
 	}
 	next := *g.tail
-	if len(next.Pieces) >= maxPieces {
-		from, next.Pieces = next.WholeEnd(), nil
+	next.Pieces = slices.Clone(next.Pieces)
+	if len(next.Pieces) >= most {
+		i := len(next.Pieces) - 1
+		for i > 0 && (i >= most || next.Pieces[i].From-next.Pieces[i-1].From <= 2*(to-next.Pieces[i].From)) {
+			i--
+		}
+		if i == 0 {
+			from = next.WholeEnd()
+		} else {
+			from = next.Pieces[i].From
+		}
+		next.Pieces = next.Pieces[:i]
 	}
 	gen, man, err := g.s.putBytes(ctx, pieceObject(g.key, from), to-from, func(p []byte, off int64) error { return readFull(f, p, from+off) })
 	if err != nil {
@@ -154,11 +229,10 @@ func (g *segment) shipPiece(ctx context.Context, f *os.File, to int64) error {
 		return err
 	}
 	crashpoint.Hit("zstor.tail.piece")
-	if len(next.Pieces) == 1 {
-		g.drop(g.tail.Pieces)
-	}
+	g.tmu.Lock()
 	g.own[man.Generation] = gen
-	*g.tail = next
+	g.tmu.Unlock()
+	g.setTail(&next)
 	return nil
 }
 

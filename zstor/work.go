@@ -142,7 +142,11 @@ func (s *Store) forceRound() (owed int64) {
 	return owed
 }
 
-func (s *Store) shippedSince(owed int64) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.paid >= owed }
+func (s *Store) shippedSince(owed int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paid >= owed
+}
 
 // complete goes on with incomplete objects: missing shards are rebuilt on nodes that are back,
 // unconfirmed ones read back when it is time.

@@ -289,6 +289,20 @@ func (w *writer) load(ns string, l *log) {
 	if top < 0 {
 		return
 	}
+	// What was recovered as the tail of a sealed segment is sealed when the log opens.
+	for seg := range uint32(top) {
+		b, err := os.ReadFile(w.path("data", ns, 'd', seg))
+		if _, ierr := os.Stat(w.path("index", ns, 'i', seg)); err != nil || ierr == nil {
+			continue
+		}
+		h, err := segfile.ParseHeader(b)
+		w.must(err)
+		old := &log{seg: seg, inc: h.Incarnation, b: b, first: uint64(h.NextSeq), seq: uint64(h.NextSeq) - 1 + uint64((len(b)-segfile.HeaderSize)/entrySize)}
+		w.sealFile(ns, old, h.Session)
+		l.sealed[seg] = b
+		l.seq = max(l.seq, old.seq)
+		l.sessions = append(l.sessions, client.SessionStart{FirstSeq: old.first, Session: h.Session})
+	}
 	l.seg = uint32(top)
 	b, err := os.ReadFile(w.path("data", ns, 'd', l.seg))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -346,6 +360,15 @@ func (w *writer) write(ns string, entries int) {
 func (w *writer) seal(ns string) {
 	w.t.Helper()
 	l := w.logs[ns]
+	w.sealFile(ns, l, w.session)
+	l.sealed[l.seg] = l.b
+	l.seg++
+	w.create(ns, l)
+}
+
+// sealFile writes i<N>.
+func (w *writer) sealFile(ns string, l *log, session uint64) {
+	w.t.Helper()
 	sum := segfile.NewSummer()
 	_, _ = sum.Write(l.b)
 	pieces, whole := sum.Sums()
@@ -357,16 +380,13 @@ func (w *writer) seal(ns string) {
 	_, _ = isum.Write(i)
 	_, iwhole := isum.Sums()
 	i = segfile.AppendFooter(i, segfile.Footer{
-		Namespace: ns, ID: segfile.ID(l.seg), Incarnation: l.inc, Session: w.session, DataLength: int64(len(l.b)),
+		Namespace: ns, ID: segfile.ID(l.seg), Incarnation: l.inc, Session: session, DataLength: int64(len(l.b)),
 		FirstSeq: segfile.Seq(l.first), LastSeq: segfile.Seq(l.seq), NextSeq: segfile.Seq(l.seq + 1), Records: 1, RecordBytes: int64(len(records)),
 		PieceSums: pieces, Sum: whole, IndexSum: iwhole,
 	})
 	tmp := w.path("index", ns, 'x', l.seg)
 	w.must(os.WriteFile(tmp, i, 0o600))
 	w.must(os.Rename(tmp, w.path("index", ns, 'i', l.seg)))
-	l.sealed[l.seg] = l.b
-	l.seg++
-	w.create(ns, l)
 }
 
 func (w *writer) head(ns string) client.Head {

@@ -155,6 +155,16 @@ func (c *Cut) Validate() error {
 		if err := t.Validate(); err != nil {
 			return fmt.Errorf("cut %v: %w", c.ID(), err)
 		}
+		if i == 0 {
+			continue
+		}
+		prev := &c.Tails[i-1]
+		if prev.SegmentKey.Compare(t.SegmentKey) >= 0 {
+			return fmt.Errorf("cut %v: tails are not in order", c.ID())
+		}
+		if prev.Namespace == t.Namespace && !prev.Sealed {
+			return fmt.Errorf("cut %v: tail %s/%d is not the last of its namespace, and not sealed", c.ID(), prev.Namespace, prev.Segment)
+		}
 	}
 	return nil
 }

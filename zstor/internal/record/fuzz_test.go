@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -142,6 +143,9 @@ func badCuts(t testing.TB) []*Cut {
 		bad(func(c *Cut) { c.Tails[0].Whole.N = 0 }),
 		bad(func(c *Cut) { c.Tails[0].Pieces = c.Tails[0].Pieces[1:] }),
 		bad(func(c *Cut) { c.Tails[0].Whole = nil }),
+		bad(func(c *Cut) { slices.Reverse(c.Tails) }),
+		bad(func(c *Cut) { *c = *heldCut(t); c.Tails[0].Sealed = false }),
+		bad(func(c *Cut) { *c = *heldCut(t); c.Tails[1].Segment-- }),
 		piece(func(p *Piece) { p.To = p.From }),
 		piece(func(p *Piece) { p.From-- }),
 		piece(func(p *Piece) { p.Session++ }),
@@ -159,6 +163,11 @@ func FuzzSealedCut(f *testing.F) {
 		f.Fatal(err)
 	}
 	front := good[:len(good)-cutMACSize]
+	held, err := s.EncodeCut(heldCut(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(2), held, false)
 	f.Add(uint32(2), good, false)
 	f.Add(uint32(1), good, false)
 	f.Add(uint32(3), good, false)

@@ -66,6 +66,16 @@ func sampleCut(t testing.TB) *Cut {
 	return c
 }
 
+// heldCut holds a sealed segment by its tail: another tail of its namespace follows.
+func heldCut(t testing.TB) *Cut {
+	t.Helper()
+	c := sampleCut(t)
+	c.Number++
+	c.Tails[0].Sealed = true
+	c.Tails = slices.Insert(c.Tails, 1, Tail{SegmentKey: SegmentKey{"zdbfs-data", c.Tails[0].Segment + 1}, Session: 12})
+	return c
+}
+
 func TestManifest(t *testing.T) {
 	m := sampleManifest("zdbfs-data/17")
 	b, err := m.Encode()
@@ -174,6 +184,19 @@ func TestCutRoundTrip(t *testing.T) {
 	}
 }
 
+func TestHeldCutRoundTrip(t *testing.T) {
+	s := newSealer(t, 1)
+	c := heldCut(t)
+	b, err := s.EncodeCut(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.DecodeCut(1, b)
+	if err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("got %+v, %v, want %+v", got, err, c)
+	}
+}
+
 func TestCutRefuses(t *testing.T) {
 	s := newSealer(t, 1)
 	for what, spoil := range map[string]func(*Cut){
@@ -186,7 +209,14 @@ func TestCutRefuses(t *testing.T) {
 		"tail of nowhere":         func(c *Cut) { c.Tails[0].Namespace = "other" },
 		"piece of other session":  func(c *Cut) { c.Tails[0].Pieces[1].Session++ },
 		"empty namespace":         func(c *Cut) { c.Namespaces[0].Name = "" },
-		"too many tails":          func(c *Cut) { c.Tails = slices.Repeat(c.Tails[1:], maxTails+1) },
+		"tails out of order":      func(c *Cut) { slices.Reverse(c.Tails) },
+		"two tails of a segment":  func(c *Cut) { c.Tails = append(c.Tails[:1:1], c.Tails...); c.Tails[0].Sealed = true },
+		"open tail before another": func(c *Cut) {
+			next := c.Tails[0]
+			next.Segment, next.Whole, next.Pieces = next.Segment+1, nil, nil
+			c.Tails = slices.Insert(c.Tails, 1, next)
+		},
+		"too many tails": func(c *Cut) { c.Tails = slices.Repeat(c.Tails[1:], maxTails+1) },
 	} {
 		c := sampleCut(t)
 		spoil(c)

@@ -38,6 +38,12 @@ func vectors(t *testing.T) map[string]string {
 	out["cut body"] = hex.EncodeToString(body)
 	seal("cut", Record{Kind: KindCut, Object: CutObject, Version: Version{2, 8, 2}, Body: body})
 
+	if body, err = s.EncodeCut(heldCut(t)); err != nil {
+		t.Fatal(err)
+	}
+	out["cut that holds a sealed segment body"] = hex.EncodeToString(body)
+	seal("cut that holds a sealed segment", Record{Kind: KindCut, Object: CutObject, Version: Version{2, 9, 2}, Body: body})
+
 	i := &Intent{Round: RoundID{1}, Writer: Writer{2, 3}, Time: time.Unix(4, 5), Entries: []IntentEntry{
 		{Object: "a", Generation: Generation{1}, K: 4, N: 6, KeyEpoch: 1, MaxStripe: 9, Nodes: []Holding{{0, "n0", Offered}}},
 	}}
@@ -103,7 +109,7 @@ func TestVectors(t *testing.T) {
 	}
 	// And what was written then opens now.
 	s := newSealer(t, 1)
-	for _, what := range []string{"manifest", "cut", "intent", "tombstone"} {
+	for _, what := range []string{"manifest", "cut", "cut that holds a sealed segment", "intent", "tombstone"} {
 		raw, err := hex.DecodeString(want[what+" name"])
 		if err != nil {
 			t.Fatal(err)

@@ -170,6 +170,9 @@ func (w *Watcher) arm() {
 	}
 }
 
+// Kick wakes the user of C.
+func (w *Watcher) Kick() { w.kick() }
+
 func (w *Watcher) kick() {
 	select {
 	case w.wake <- struct{}{}:

@@ -38,6 +38,8 @@ type Node struct {
 	down        bool
 	delay       time.Duration
 	fault       Fault
+	rate        int64 // bytes per second that Put takes; zero: any
+	line        sync.Mutex
 	lie         func(name, value []byte) []byte
 	puts        map[string]int
 	counts      Counts
@@ -62,6 +64,9 @@ func (n *Node) SetDown(down bool) { n.mu.Lock(); n.down = down; n.mu.Unlock() }
 
 // SetDelay makes every operation take that long.
 func (n *Node) SetDelay(d time.Duration) { n.mu.Lock(); n.delay = d; n.mu.Unlock() }
+
+// SetRate puts the node at the end of a slow line: one value at a time, so many bytes per second. Zero ends that.
+func (n *Node) SetRate(rate int64) { n.mu.Lock(); n.rate = rate; n.mu.Unlock() }
 
 // SetFault installs a fault; nil removes it.
 func (n *Node) SetFault(f Fault) { n.mu.Lock(); n.fault = f; n.mu.Unlock() }
@@ -179,6 +184,9 @@ func (n *Node) Put(ctx context.Context, name, value []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := n.carry(ctx, int64(len(value))); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.counts.Puts++
@@ -192,6 +200,32 @@ func (n *Node) Put(ctx context.Context, name, value []byte) error {
 		n.volatile[string(name)] = true
 	}
 	return late
+}
+
+// carry takes the time that a slow line takes.
+func (n *Node) carry(ctx context.Context, size int64) error {
+	n.mu.Lock()
+	slow := n.rate > 0
+	n.mu.Unlock()
+	if !slow {
+		return nil
+	}
+	n.line.Lock()
+	defer n.line.Unlock()
+	for ; size > 0; size -= 512 {
+		n.mu.Lock()
+		rate := n.rate
+		n.mu.Unlock()
+		if rate <= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(min(size, 512)) * time.Second / time.Duration(rate)):
+		}
+	}
+	return nil
 }
 
 // Get implements backend.Backend.
