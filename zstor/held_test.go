@@ -84,7 +84,7 @@ func (m *machine) wantCut(c *record.Cut, fs *writer) {
 func TestCutsGoOnWhileASealedSegmentShips(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.cfg.QSFS.SyncInterval = 2 * time.Second
+	w.cfg.QSFS.SyncInterval = 4 * time.Second
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsData, 2000)
 	a.fs.write(nsMeta, 30)
@@ -94,7 +94,7 @@ func TestCutsGoOnWhileASealedSegmentShips(t *testing.T) {
 	a.fs.write(nsData, 3)
 	k := segmentKey{Namespace: nsData, Segment: a.fs.logs[nsData].seg}
 	a.fs.seal(nsData)
-	if age := a.trickle(7 * time.Second); age > 2*w.cfg.QSFS.SyncInterval {
+	if age := a.trickle(11 * time.Second); age > 2*w.cfg.QSFS.SyncInterval {
 		t.Errorf("a cut was %v behind", age)
 	}
 	cut := a.newestCut()
@@ -173,7 +173,7 @@ func TestHeldTailIsReplaced(t *testing.T) {
 func TestTailGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.cfg.QSFS.SyncInterval = 2 * time.Second
+	w.cfg.QSFS.SyncInterval = 4 * time.Second
 	a := w.machine().start().format().mustMount()
 	a.fs.write(nsData, 2000)
 	a.fs.write(nsMeta, 3)
@@ -181,7 +181,7 @@ func TestTailGoesOnAfterARestart(t *testing.T) {
 	before := a.newestCut()
 	w.slow(20_000)
 	a.restart()
-	if age := a.trickle(6 * time.Second); age > 2*w.cfg.QSFS.SyncInterval {
+	if age := a.trickle(11 * time.Second); age > 2*w.cfg.QSFS.SyncInterval {
 		t.Errorf("a cut was %v behind", age)
 	}
 	if cut := a.newestCut(); cut.Data.Offset <= before.Data.Offset {
