@@ -6,11 +6,9 @@ import (
 	"time"
 
 	"qsfs/zstor/client"
+	"qsfs/zstor/internal/receipt"
 	"qsfs/zstor/internal/record"
 )
-
-// lostRetry is the pause between looks at what seems to be lost.
-const lostRetry = 30 * time.Second
 
 // lostObject is a segment that a cut names and that cannot be had from the nodes: its manifest is damaged or gone, or
 // fewer than k good shards are left of some stripe. With a local copy it is encoded anew.
@@ -61,7 +59,7 @@ func (s *Store) lostNow() map[segmentKey]lostObject {
 }
 
 // replaceLost encodes lost segments anew whose local copy is there, and looks again for the manifests of the others:
-// a metadata node that comes back may have them. Missing shards are looked for by the audit.
+// a metadata node that comes back may have them, or a receipt. Missing shards are looked for by the audit.
 func (s *Store) replaceLost(ctx context.Context) error {
 	var errs []error
 	for k, l := range s.lostNow() {
@@ -70,7 +68,7 @@ func (s *Store) replaceLost(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		if x := s.lost[k]; x != nil {
-			x.next = time.Now().Add(lostRetry)
+			x.next = time.Now().Add(6 * s.o.Maintain)
 		}
 		s.mu.Unlock()
 		if s.isLocal(k) {
@@ -79,7 +77,14 @@ func (s *Store) replaceLost(ctx context.Context) error {
 		}
 		m, v, err := s.readManifest(ctx, segmentObject(k), l.gen)
 		if errors.Is(err, client.ErrDamaged) {
-			continue
+			// The receipt is the same manifest, perhaps an older version of it: what it does not know to be stored is
+			// looked for.
+			r, rerr := receipt.Read(s.state, k.Namespace, k.Segment)
+			if rerr != nil || r.Manifest.Generation != l.gen {
+				continue
+			}
+			m = &r.Manifest
+			v, err = s.putManifest(ctx, m)
 		}
 		if err != nil {
 			errs = append(errs, err)

@@ -173,7 +173,10 @@ func (s *Store) lookup(k record.SegmentKey) (ref record.SegmentRef, listed, know
 // readManifest reads the manifest of one generation from the metadata nodes.
 func (s *Store) readManifest(ctx context.Context, object string, gen record.Generation) (*record.Manifest, record.Version, error) {
 	f, err := s.set.Newest(ctx, record.KindManifest, record.ManifestObject(object, gen))
+	var few *quorum.QuorumError
 	switch {
+	case errors.As(err, &few) && few.Damaged():
+		return nil, record.Version{}, fmt.Errorf("%w: manifest of %s: %w", client.ErrDamaged, object, err)
 	case errors.Is(err, quorum.ErrNotFound):
 		return nil, record.Version{}, fmt.Errorf("%w: the manifest of %s, generation %v, is not on record", client.ErrDamaged, object, gen)
 	case errors.Is(err, quorum.ErrQuorum):

@@ -189,10 +189,9 @@ func (g *segment) lockSoon() {
 	g.want.Add(-1)
 }
 
-// usable reports whether the generation can go on. If a node has lost what it was sent, a new one is the simplest way
-// to full strength: the file is here.
+// usable reports whether the generation can go on.
 func (g *segment) usable(inc [16]byte) bool {
-	return g.gen != nil && g.gen.Err() == nil && g.inc == inc && len(g.gen.Renewed()) == 0
+	return g.gen != nil && g.gen.Err() == nil && g.inc == inc
 }
 
 // ensure gives the segment a usable generation.

@@ -325,7 +325,7 @@ func TestMoreWipedThanTheCodeBears(t *testing.T) {
 	w.neverTwo()
 }
 
-// TestWipedDuringTheUpload: a segment whose first stripes are lost when it is sealed enters no cut with them missing.
+// TestWipedDuringTheUpload: a segment whose first stripes are lost when it is sealed is not taken for complete.
 func TestWipedDuringTheUpload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -333,13 +333,20 @@ func TestWipedDuringTheUpload(t *testing.T) {
 	a.fs.write(nsData, 60)
 	a.mustShip() // whole stripes of the active segment
 	life, _ := a.store.peers[a.store.order[4]].Life()
+	a.store.roundMu.lock() // a round would ship the tail anew
 	w.nodes[4].Wipe()
 	a.eventually("the node is seen as another one", func() bool {
 		l, _ := a.store.peers[a.store.order[4]].Life()
 		return l != life
 	})
+	a.eventually("nothing is in doubt", func() bool { // but the tails
+		n, _ := a.store.doubts.renewed()
+		return n[a.store.order[4]] == 1
+	})
 	a.fs.write(nsData, 60)
 	a.fs.seal(nsData)
+	a.eventually("the watcher shipped it", func() bool { return a.store.segment(segmentKey{Namespace: nsData, Segment: 0}).shipped() })
+	a.store.roundMu.unlock()
 	a.fs.write(nsMeta, 1)
 	a.mustShip()
 	a.receipts()
