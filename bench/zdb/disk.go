@@ -31,7 +31,7 @@ const (
 func runDisk(b *bench, rows map[string]*row) error {
 	r := rows["disk"]
 	diskScale = float64(b.scale.liveBytes) / (1 << 30)
-	ours, err := b.startOurs("ours", "--sync", "none")
+	ours, err := b.startOurs("ours", "--sync=none")
 	if err == nil {
 		err = b.overwrite(ours, r, r.addOurs)
 	}

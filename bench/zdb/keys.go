@@ -27,7 +27,7 @@ func memoryMillion() group {
 func runMemoryMillion(b *bench, rows map[string]*row) error {
 	r := rows["memory-1m"]
 	for range min(b.scale.rounds, 3) {
-		ours, err := b.startOurs("ours", "--sync", "none")
+		ours, err := b.startOurs("ours", "--sync=none")
 		if err == nil {
 			err = b.memoryOf(ours, b.scale.million, r.addOurs)
 		}
@@ -76,7 +76,7 @@ func manyKeys() group {
 }
 
 func runManyKeys(b *bench, rows map[string]*row) error {
-	s, err := b.startOurs("ours", "--sync", "none")
+	s, err := b.startOurs("ours", "--sync=none")
 	defer func() { s.remove() }()
 	if err != nil {
 		return err

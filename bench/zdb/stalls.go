@@ -35,7 +35,7 @@ func quietOf(r *row) float64 {
 
 func runStalls(b *bench, rows map[string]*row) error {
 	for range min(b.scale.rounds, 3) {
-		ours, err := b.startOurs("ours", "--sync", "none")
+		ours, err := b.startOurs("ours", "--sync=none")
 		if err == nil {
 			err = b.stallRound(ours, rows)
 		}

@@ -59,7 +59,7 @@ func runThroughput(b *bench, rows map[string]*row) error {
 
 // throughputRound runs all loadings once against fresh servers: ours and theirs in turns.
 func (b *bench) throughputRound(rows, others map[string]*row) error {
-	ours, err := b.startOurs("ours", "--sync", "none")
+	ours, err := b.startOurs("ours", "--sync=none")
 	defer func() { ours.remove() }()
 	if err != nil {
 		return err

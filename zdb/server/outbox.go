@@ -67,6 +67,8 @@ type outbox struct {
 	closed  bool
 	err     error // the connection broke
 	spare   chunk // emptied, for its memory
+
+	deadline time.Time // of writes, as it was set last; whoever writes has it
 }
 
 func newOutbox(ctx context.Context, nc net.Conn, timeout time.Duration, limit int, sent func(int)) *outbox {
@@ -289,7 +291,7 @@ func (c *chunk) broken() []byte {
 func (o *outbox) write(b []byte) error {
 	for len(b) > 0 {
 		step := b[:min(len(b), writeStep)]
-		if err := o.nc.SetWriteDeadline(time.Now().Add(o.timeout)); err != nil {
+		if err := o.extend(); err != nil {
 			return err
 		}
 		n, err := o.nc.Write(step)
@@ -300,4 +302,15 @@ func (o *outbox) write(b []byte) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// extend gives the next write its time: the timeout and up to a quarter more, for to set a deadline costs as much as to
+// execute a command.
+func (o *outbox) extend() error {
+	now := time.Now()
+	if o.deadline.Sub(now) >= o.timeout {
+		return nil
+	}
+	o.deadline = now.Add(o.timeout + o.timeout/4)
+	return o.nc.SetWriteDeadline(o.deadline)
 }
