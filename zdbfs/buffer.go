@@ -128,17 +128,26 @@ func (s *runSet) cut(a, z uint64) int {
 	return before - s.bytes
 }
 
-// take moves runs to a set of their own: all, or the full ones only.
-func (s *runSet) take(fullOnly bool) runSet {
-	if !fullOnly {
-		out := *s
-		*s = runSet{}
-		return out
+// take moves all runs to a set of their own.
+func (s *runSet) take() runSet {
+	out := *s
+	*s = runSet{}
+	return out
+}
+
+// takeFull moves the full runs to a set of their own, and with them those that would become a hole: the others between
+// stored, the end of what the file has in rows, and the last full one.
+func (s *runSet) takeFull(stored uint64) runSet {
+	var top uint64
+	for _, r := range s.runs {
+		if r.full() {
+			top = r.end()
+		}
 	}
 	var out, rest runSet
 	for _, r := range s.runs {
 		to := &rest
-		if r.full() {
+		if r.full() || r.end() > stored && r.end() <= top {
 			to = &out
 		}
 		to.runs = append(to.runs, r)

@@ -14,7 +14,7 @@ type flushMode int
 
 const (
 	flushBlobs  flushMode = iota // everything, in blobs
-	flushFull                    // only whole blocks: what is behind them may still grow
+	flushFull                    // only whole blocks, and what lies before them: what is behind may still grow
 	flushInline                  // everything; in rows if it is little, so that one fsync of one log is enough
 )
 
@@ -41,7 +41,11 @@ func (fs *FS) flushLocked(ctx context.Context, in *inode, mode flushMode) error 
 		in.mu.Unlock()
 		return nil
 	}
-	in.flushing = in.runs.take(mode == flushFull)
+	if mode == flushFull {
+		in.flushing = in.runs.takeFull(in.stored)
+	} else {
+		in.flushing = in.runs.take()
+	}
 	taken := in.flushing
 	attrs := in.ver != in.saved
 	in.mu.Unlock()

@@ -12,6 +12,9 @@ import (
 // truncate sets the size and applies f, as one batch. Extents that do not fit into it are removed later, in a series of
 // batches whose intent (a T row) is in the first. The caller holds in.io.
 func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta.Inode)) error {
+	if err := fs.flushBelow(ctx, in, size); err != nil {
+		return err
+	}
 	in.op.Lock()
 	defer in.op.Unlock()
 	t := fs.begin()
@@ -44,7 +47,9 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 		}
 	}
 	t.update(in, func(a *meta.Inode) {
-		a.Size = size
+		if shrink || a.Size < size { // a write that came meanwhile may have made it larger still
+			a.Size = size
+		}
 		a.Alloc = uint64(int64(a.Alloc) + alloc)
 		f(a)
 	})
@@ -70,6 +75,25 @@ func (fs *FS) truncate(ctx context.Context, in *inode, size uint64, f func(*meta
 		fs.reap.truncated(in.ino)
 	}
 	return nil
+}
+
+// flushBelow commits written data that a size set now would count, for it must not be a hole after a crash. The caller
+// holds in.io.
+func (fs *FS) flushBelow(ctx context.Context, in *inode, size uint64) error {
+	in.mu.RLock()
+	counted := size > in.stored && !in.runs.empty() && in.runs.runs[0].off < size
+	shrinks := size < in.a.Size
+	in.mu.RUnlock()
+	if !counted {
+		return nil
+	}
+	err := fs.flushLocked(ctx, in, flushBlobs)
+	if err != nil && shrinks {
+		// It gives room back, so it goes on. The data is still in memory.
+		fs.complain("written data cannot be made stable now and stays in memory", err)
+		return nil
+	}
+	return err
 }
 
 // finishTruncate removes what a truncation has left. The caller holds in.io.
