@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"qsfs/zdbfs/internal/exit"
 	"qsfs/zstor/client"
 )
@@ -97,6 +99,11 @@ func TestRecover(t *testing.T) {
 	wantFile(t, m.path("f"), data)
 	if st := m.status(); st.Mount.Epoch != 5 {
 		t.Errorf("epoch %d", st.Mount.Epoch)
+	}
+	var df unix.Statfs_t
+	must(t, unix.Statfs(m.dir, &df))
+	if used := df.Files - df.Ffree; used != 2 {
+		t.Errorf("df -i shows %d files, want f and the root", used)
 	}
 	m.stop()
 
