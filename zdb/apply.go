@@ -53,6 +53,9 @@ func (n *Namespace) dueToApply() bool {
 		!active.empty() && time.Since(active.began) >= applyAge
 }
 
+// errReplaced: the index that was written to is no longer the one in use.
+var errReplaced = errors.New("the index was replaced")
+
 // apply makes the overlay durable and moves all of it into the index.
 func (n *Namespace) apply(ctx context.Context) error {
 	n.applyMu.Lock()
@@ -61,8 +64,12 @@ func (n *Namespace) apply(ctx context.Context) error {
 	tables := n.view.Load().tables
 	var err error
 	for i := len(tables) - 1; i > 0 && err == nil; i-- {
-		if err = n.applyTable(ctx, tables[i]); errors.Is(err, index.ErrBroken) {
+		err = n.applyTable(ctx, tables[i])
+		for again := 0; errors.Is(err, errReplaced) || errors.Is(err, index.ErrBroken) && again == 0; {
 			// The next attempt opens a new one, rebuilt from the log.
+			if !errors.Is(err, errReplaced) {
+				again++
+			}
 			err = n.applyTable(ctx, tables[i])
 		}
 	}
@@ -145,6 +152,11 @@ func (n *Namespace) moveTable(ctx context.Context, x *index.Index, g *generation
 	n.snapMu.Lock()
 	defer n.snapMu.Unlock()
 	n.idxMu.Lock()
+	if n.idx != x {
+		// Somebody found it broken meanwhile: its successor is being built up to the old base.
+		n.idxMu.Unlock()
+		return errReplaced
+	}
 	n.base = end
 	n.idxMu.Unlock()
 	v := n.view.Load()

@@ -35,10 +35,14 @@ func (n *Namespace) identify() error {
 	if _, err := rand.Read(n.incarnation[:]); err != nil {
 		return err
 	}
+	return writeIdentity(n.db.o.FS, path, n.incarnation)
+}
+
+func writeIdentity(fs vfs.FS, path string, inc [16]byte) error {
 	p := append([]byte(identityMagic), segfile.Version, 0, 0, 0)
-	p = append(p, n.incarnation[:]...)
+	p = append(p, inc[:]...)
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, segfile.Castagnoli))
-	return vfs.WriteFile(n.db.o.FS, path, p)
+	return vfs.WriteFile(fs, path, p)
 }
 
 func readIdentity(fs vfs.FS, path string) (inc [16]byte, err error) {

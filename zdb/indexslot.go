@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,7 @@ func (n *Namespace) acquireIndex(ctx context.Context) (*index.Index, error) {
 		if n.idx != nil && n.idx.Broken() {
 			broken := n.idx
 			n.idx = nil
+			n.leaving = append(n.leaving, broken)
 			n.rebuilt.Add(1)
 			n.idxMu.Unlock()
 			n.logger.Warn("index does not check and is rebuilt", "namespace", n.name)
@@ -152,24 +154,38 @@ func (n *Namespace) currentIndex(fresh bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	used := n.usedIndexes()
 	highest := uint64(0)
 	for _, e := range entries {
 		if g, err := strconv.ParseUint(e.Name(), 10, 64); err == nil {
 			highest = max(highest, g)
 		}
 	}
-	if fresh || highest == 0 {
+	if fresh || highest == 0 || used[strconv.FormatUint(highest, 10)] {
 		highest++
 	}
 	keep := strconv.FormatUint(highest, 10)
 	for _, e := range entries {
-		if e.Name() != keep && (fresh || e.IsDir()) {
+		if e.Name() != keep && !used[e.Name()] && (fresh || e.IsDir()) {
 			if err := os.RemoveAll(filepath.Join(parent, e.Name())); err != nil {
 				return "", err
 			}
 		}
 	}
 	return filepath.Join(parent, keep), nil
+}
+
+// usedIndexes names the directories of broken indexes that somebody still uses: Badger would try for ever to write a table into
+// one that is gone. The last user removes it.
+func (n *Namespace) usedIndexes() map[string]bool {
+	n.idxMu.Lock()
+	defer n.idxMu.Unlock()
+	n.leaving = slices.DeleteFunc(n.leaving, (*index.Index).Closed)
+	used := make(map[string]bool)
+	for _, x := range n.leaving {
+		used[filepath.Base(x.Dir())] = true
+	}
+	return used
 }
 
 // catchUp replays what the log has between the place where the index is and base.

@@ -182,3 +182,6 @@ func (rr *RecordReader) Next() (Record, error) {
 	rr.n++
 	return rec, nil
 }
+
+// RecordSize is what the record of a key takes up in i<N>.
+func RecordSize(key int) int64 { return recordFixed + int64(key) }

@@ -55,6 +55,7 @@ type Index struct {
 	state  state // what the applier has written; only the applier looks
 	broken atomic.Bool
 	absent absence
+	closed atomic.Bool
 }
 
 // Open opens the index in dir, or an empty one. A mark left by an opening that
@@ -169,8 +170,12 @@ func (x *Index) Release() error {
 	if x.drop {
 		err = errors.Join(err, os.RemoveAll(x.dir))
 	}
+	x.closed.Store(true)
 	return err
 }
+
+// Closed says that the last user has gone and the files are no longer in use.
+func (x *Index) Closed() bool { return x.closed.Load() }
 
 // Abandon is Retire on a disk that has no room: closing would write, and end the
 // process if the disk cannot take it. The files stay as a crash leaves them, and
@@ -316,3 +321,6 @@ func (x *Index) Verify() error {
 	}
 	return nil
 }
+
+// Dir is where its files are.
+func (x *Index) Dir() string { return x.dir }

@@ -1,15 +1,16 @@
 package wal
 
 import (
+	"io"
+
 	"github.com/zeebo/blake3"
 
-	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/segfile"
 )
 
 // indexWriter streams an index segment into a file; the first error stays.
 type indexWriter struct {
-	f       vfs.File
+	f       io.WriterAt
 	off     int64
 	buf     []byte
 	sum     *blake3.Hasher
@@ -19,7 +20,7 @@ type indexWriter struct {
 
 const indexBuffer = 256 << 10
 
-func newIndexWriter(f vfs.File) *indexWriter {
+func newIndexWriter(f io.WriterAt) *indexWriter {
 	return &indexWriter{f: f, sum: blake3.New(), buf: make([]byte, 0, indexBuffer+8<<10)}
 }
 

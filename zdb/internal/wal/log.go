@@ -112,6 +112,7 @@ type Log struct {
 	closed    bool
 	sessions  []segfile.SessionStart
 	gaps      gaps          // numbers that no segment has, by right
+	gapsErr   error         // why a survey could not read the record of them
 	lost      []segfile.ID  // numbers of segments of which neither file is there
 	unsealed  []segfile.ID  // closed segments that wait for the sealer, ascending
 	sealDone  chan struct{} // closed and renewed after each attempt to seal

@@ -22,6 +22,7 @@ const skipAfterCrash = 1 << 20
 type files struct {
 	data  map[segfile.ID]int64 // length
 	index []segfile.ID
+	aside []string // left over from an interrupted step
 }
 
 // recover finds out what the log is and makes it ready to append.
@@ -66,6 +67,20 @@ func (l *Log) recover(ctx context.Context) error {
 
 // list reads both directories and removes what an interrupted step left aside.
 func (l *Log) list() (files, error) {
+	have, err := l.present()
+	if err != nil {
+		return have, err
+	}
+	for _, path := range have.aside {
+		if err := l.o.FS.Remove(path); err != nil {
+			return have, err
+		}
+	}
+	return have, nil
+}
+
+// present reads both directories.
+func (l *Log) present() (files, error) {
 	have := files{data: make(map[segfile.ID]int64)}
 	for _, dir := range slices.Compact([]string{l.o.DataDir, l.o.IndexDir}) {
 		names, err := l.o.FS.List(dir)
@@ -76,9 +91,7 @@ func (l *Log) list() (files, error) {
 			path := filepath.Join(dir, name)
 			if base, ok := strings.CutSuffix(name, ".tmp"); ok {
 				if kind, _, ok := segfile.ParseName(base); ok && kind != 'r' || base == gapsName {
-					if err := l.o.FS.Remove(path); err != nil {
-						return have, err
-					}
+					have.aside = append(have.aside, path)
 				}
 				continue
 			}

@@ -10,7 +10,6 @@ import (
 
 	"qsfs/zdb/crashpoint"
 	"qsfs/zdb/internal/batch"
-	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/segfile"
 )
 
@@ -180,7 +179,7 @@ func (l *Log) trim(s *segment) error {
 }
 
 // writeIndex writes i<N> from what d<N> holds and returns its length.
-func (l *Log) writeIndex(s *segment, data *Handle) (int64, error) {
+func (l *Log) writeIndex(s *segment, data io.ReaderAt) (int64, error) {
 	path := l.indexPath(s.id)
 	tmp := path + ".tmp"
 	f, err := l.o.FS.Create(tmp)
@@ -202,7 +201,7 @@ func (l *Log) writeIndex(s *segment, data *Handle) (int64, error) {
 }
 
 // describe walks d<N> once: records into f, sums over everything.
-func (l *Log) describe(s *segment, data *Handle, f vfs.File) (int64, error) {
+func (l *Log) describe(s *segment, data io.ReaderAt, f io.WriterAt) (int64, error) {
 	sums := segfile.NewSummer()
 	head := make([]byte, segfile.HeaderSize)
 	if _, err := data.ReadAt(head, 0); err != nil {

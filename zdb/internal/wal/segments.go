@@ -84,3 +84,14 @@ func (l *Log) Evict(id segfile.ID) error {
 	}
 	return l.o.Handles.Forget(path)
 }
+
+// EntryCount is the number of entries of all segments, superseded ones too.
+func (l *Log) EntryCount() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sum int64
+	for _, s := range l.segments {
+		sum += s.entries
+	}
+	return sum
+}
