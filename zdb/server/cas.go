@@ -25,8 +25,8 @@ func cmdCAS(s *session, args [][]byte) {
 	s.stream(rest)
 }
 
-// compareAndSet answers, but for a present value that is too large to be held; see session.entry.
-func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.Entry) {
+// compareAndSet answers, but for a present value that is too large to be held; see session.stream.
+func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *largeValue) {
 	key, value := args[1], args[2]
 	defer s.ns.lock(key).Unlock()
 	defer s.announce()
@@ -35,10 +35,10 @@ func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.En
 		return nil
 	}
 	// An unreadable value is neither the expected one nor another.
-	done, err := s.holds(eng, &old, value)
+	done, err := s.holds(eng, key, &old, value)
 	expected := !old.exists && len(args) < 4
 	if err == nil && len(args) == 4 {
-		expected, err = s.holds(eng, &old, args[3])
+		expected, err = s.holds(eng, key, &old, args[3])
 	}
 	from := s.mark()
 	switch {
@@ -49,7 +49,7 @@ func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *zdb.En
 		s.integer(1)
 		s.promise(from, old.Seq, errWrite)
 	case !expected && old.exists:
-		return s.entry(eng, old.Entry)
+		return s.lookUp(eng, key)
 	case !expected:
 		s.null()
 		s.promise(from, s.ns.missSeq(eng), errInternal)

@@ -31,7 +31,7 @@ func cmdSet(s *session, args [][]byte) {
 		s.fail(errWorm)
 		return
 	}
-	if same, err := s.holds(eng, &old, value); err == nil && same { // what cannot be read is replaced
+	if same, err := s.holds(eng, key, &old, value); err == nil && same { // what cannot be read is replaced
 		from := s.mark()
 		s.null()
 		s.promise(from, old.Seq, errWrite) // the repeated write is an acknowledgement like the first
@@ -59,7 +59,7 @@ func (s *session) timestamp(args [][]byte, i int) (at time.Time, ok bool) {
 		s.fail(errTimestamp)
 		return at, false
 	}
-	return time.Unix(int64(sec), 0), true
+	return time.Unix(int64(sec), 1), true // a nanosecond more: the engine takes 0 for now
 }
 
 // mayStore checks what SET and CAS have in common, up to the locks.
@@ -105,8 +105,8 @@ func (s *session) locate(eng *zdb.Namespace, key []byte, failed string) (oldEntr
 	return oldEntry{}, false
 }
 
-// holds reports whether the entry exists and has the given value. It reads only what has the right length.
-func (s *session) holds(eng *zdb.Namespace, e *oldEntry, value []byte) (bool, error) {
+// holds reports whether the entry of a key exists and has the given value. It reads only what has the right length.
+func (s *session) holds(eng *zdb.Namespace, key []byte, e *oldEntry, value []byte) (bool, error) {
 	if !e.exists || int(e.Location.Length) != len(value) {
 		return false, nil
 	}
@@ -120,7 +120,17 @@ func (s *session) holds(eng *zdb.Namespace, e *oldEntry, value []byte) (bool, er
 	if cap(s.scratch) > keepChunk {
 		s.scratch = nil
 	}
-	if _, err := eng.ReadLocation(s.srv.ctx, e.Location, 0, present); err != nil {
+	_, err := eng.ReadLocation(s.srv.ctx, e.Location, 0, present)
+	if errors.Is(err, zdb.ErrSegment) { // compaction moved it
+		hold := eng.Hold()
+		defer hold.Release()
+		var now zdb.Entry
+		if now, err = s.ns.locate(s.srv.ctx, eng, key); err == nil {
+			e.Entry = now
+			_, err = eng.ReadLocation(s.srv.ctx, now.Location, 0, present)
+		}
+	}
+	if err != nil {
 		return false, err
 	}
 	return bytes.Equal(present, value), nil
@@ -150,6 +160,7 @@ func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry, at 
 		n.payload.Add(delta)
 	}
 	s.batch.Reset()
+	s.batch.SetTime(at)
 	var done zdb.Commit
 	var err error
 	if sequential {
@@ -212,7 +223,7 @@ func cmdDel(s *session, args [][]byte) {
 	}
 	s.batch.Reset()
 	s.batch.Delete(n.inside(key))
-	_ = at
+	s.batch.SetTime(at)
 	s.batch.UseReserve() // so that a full disk can be relieved
 	n.deleting.Add(1)
 	done, err := eng.Commit(s.srv.ctx, s.batch)

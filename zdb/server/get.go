@@ -61,39 +61,57 @@ func (s *session) value(key []byte) {
 	s.stream(rest)
 }
 
-func (s *session) lookUp(eng *zdb.Namespace, key []byte) (rest *zdb.Entry) {
-	e, err := s.ns.locate(s.srv.ctx, eng, key)
-	switch {
-	case err == nil:
-		return s.entry(eng, e)
-	case errors.Is(err, zdb.ErrNotFound):
-		from := s.mark()
-		s.null()
-		s.promise(from, s.ns.missSeq(eng), "")
-	default:
-		s.trouble("read", err)
-		s.fail(errInternal)
-	}
-	return nil
+// A largeValue is left to stream, with its place held against compaction.
+type largeValue struct {
+	zdb.Entry
+	hold *zdb.Hold
 }
 
-// entry answers the value of a located entry. One that is too large to be held is left to stream.
-func (s *session) entry(eng *zdb.Namespace, e zdb.Entry) (rest *zdb.Entry) {
+// lookUp answers the value of key, all but one that is too large to be held.
+func (s *session) lookUp(eng *zdb.Namespace, key []byte) *largeValue {
+	var hold *zdb.Hold
+	for {
+		e, err := s.ns.locate(s.srv.ctx, eng, key)
+		large := err == nil && e.Location.Length > streamStep
+		if large && hold != nil {
+			return &largeValue{e, hold}
+		}
+		if err == nil && !large {
+			err = s.entry(eng, e)
+		}
+		if hold == nil && (large || errors.Is(err, zdb.ErrSegment)) {
+			// A place is safe from compaction when it was asked for under a hold.
+			hold = eng.Hold()
+			continue
+		}
+		if hold != nil {
+			hold.Release()
+		}
+		switch {
+		case errors.Is(err, zdb.ErrNotFound):
+			from := s.mark()
+			s.null()
+			s.promise(from, s.ns.missSeq(eng), "")
+		case err != nil:
+			s.trouble("read", err)
+			s.fail(errInternal)
+		}
+		return nil
+	}
+}
+
+// entry answers the value of a located entry of up to streamStep bytes. On failure nothing is answered.
+func (s *session) entry(eng *zdb.Namespace, e zdb.Entry) error {
 	from, n := s.mark(), int(e.Location.Length)
-	switch {
-	case n > streamStep:
-		return &e
-	case e.Value != nil || n == 0:
+	if e.Value != nil || n == 0 {
 		s.bulk(e.Value)
-	default:
+	} else {
 		buf := resp.AppendBulkHeader(s.out.cur.buf, n)
 		at := len(buf)
 		buf = slices.Grow(buf, n+2)[:at+n]
 		if _, err := eng.ReadLocation(s.srv.ctx, e.Location, 0, buf[at:]); err != nil {
 			s.out.cur.buf = buf[:from]
-			s.trouble("read", err)
-			s.fail(errInternal)
-			return nil
+			return err
 		}
 		s.out.cur.buf = append(buf, '\r', '\n')
 	}
@@ -109,10 +127,11 @@ func (s *session) served(n int) {
 
 // stream answers a large value piece by piece. Its header cannot be taken back, so all that it promises is made true
 // before, and a read that fails on the way ends the connection.
-func (s *session) stream(e *zdb.Entry) {
+func (s *session) stream(e *largeValue) {
 	if e == nil {
 		return
 	}
+	defer e.hold.Release()
 	if !s.srv.o.NoSync {
 		if err := s.ns.syncTo(s.srv.ctx, e.Seq); err != nil {
 			s.fail(errInternal)

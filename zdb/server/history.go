@@ -2,14 +2,15 @@ package server
 
 import (
 	"encoding/binary"
-	"errors"
+	"slices"
 	"strconv"
 
 	"qsfs/zdb"
 )
 
 // cmdHistory is HISTORY key [cursor] → the cursor of the version before, or nil, and time and value of this version: the
-// present one without a cursor. A cursor is the sequence of a version, 8 bytes, opaque to clients.
+// present one without a cursor. A cursor is the sequence of a version, 8 bytes, opaque to clients. Admins also see what a
+// deleted key had.
 func cmdHistory(s *session, args [][]byte) {
 	if len(args) != 2 && len(args) != 3 || len(args[1]) > maxKey {
 		s.fail(errArguments)
@@ -38,25 +39,68 @@ func cmdHistory(s *session, args [][]byte) {
 	s.stream(rest)
 }
 
+// versions lists what the session may see of the past of a key, the newest version first: of a namespace with keep_last
+// that many. Only admins see behind a delete, and what is kept for them alone; others find a new history after it.
+func (s *session) versions(eng *zdb.Namespace, key []byte, seq zdb.Seq) ([]zdb.Version, error) {
+	if s.ns.sequential() && len(key) != idSize || len(key) == 0 {
+		return nil, nil
+	}
+	key = s.ns.inside(key)
+	if s.admin {
+		var before zdb.Seq
+		if seq != 0 {
+			before = seq + 1
+		}
+		list, err := eng.History(s.srv.ctx, key, before, historyStep)
+		return slices.DeleteFunc(list, func(v zdb.Version) bool { return v.Deleted }), err
+	}
+	list, err := eng.History(s.srv.ctx, key, 0, max(eng.Retention().KeepLast, 1))
+	if i := slices.IndexFunc(list, func(v zdb.Version) bool { return v.Deleted }); i >= 0 {
+		list = list[:i]
+	}
+	if i := slices.IndexFunc(list, func(v zdb.Version) bool { return v.Seq == seq }); i > 0 {
+		list = list[i:]
+	}
+	return list, err
+}
+
+// historyStep is enough to find a version and the one before it: no two deletes follow each other.
+const historyStep = 3
+
 // version answers one version of a key, all but a value that is too large to be held.
-func (s *session) version(eng *zdb.Namespace, key []byte, seq zdb.Seq) (rest *zdb.Entry) {
-	e, err := s.ns.locate(s.srv.ctx, eng, key)
+func (s *session) version(eng *zdb.Namespace, key []byte, seq zdb.Seq) *largeValue {
+	hold := eng.Hold()
+	list, err := s.versions(eng, key, seq)
 	from := s.mark()
 	switch {
-	case errors.Is(err, zdb.ErrNotFound):
+	case err != nil:
+	case seq == 0 && len(list) == 0:
 		s.fail(errKeyNotFound)
 		s.promise(from, s.ns.missSeq(eng), "")
-		return nil
-	case err != nil:
-		s.trouble("read", err)
-		s.fail(errInternal)
-		return nil
-	case seq != 0 && e.Seq != seq:
+	case len(list) == 0 || seq != 0 && list[0].Seq != seq:
 		s.fail(errHistory)
-		return nil
+	default:
+		v := list[0]
+		s.array(3)
+		if len(list) > 1 {
+			s.bulk(binary.LittleEndian.AppendUint64(nil, uint64(list[1].Seq)))
+		} else {
+			s.null()
+		}
+		s.text(strconv.FormatInt(v.Time.Unix(), 10))
+		s.promise(from, v.Seq, "")
+		e := zdb.Entry{Seq: v.Seq, Location: v.Location}
+		if v.Location.Length > streamStep {
+			return &largeValue{e, hold}
+		}
+		if err = s.entry(eng, e); err != nil {
+			s.out.cur.buf = s.out.cur.buf[:from]
+		}
 	}
-	s.array(3)
-	s.null()
-	s.text(strconv.FormatInt(e.Time.Unix(), 10))
-	return s.entry(eng, e)
+	hold.Release()
+	if err != nil {
+		s.trouble("read the history", err)
+		s.fail(errInternal)
+	}
+	return nil
 }
