@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -200,6 +201,9 @@ func TestGroupDownWithoutFallbackQueues(t *testing.T) {
 	st, err := a.store.Status(t.Context())
 	if err != nil || st.Safety != client.AtRisk || st.Pending.Bytes == 0 || st.Pending.Age == 0 {
 		t.Errorf("status: %s, %d bytes for %v: %s; %v", st.Safety, st.Pending.Bytes, st.Pending.Age, st.Headline, err)
+	}
+	if want := "no placement: 4 of the 6 nodes"; strings.Count(st.Headline, want) != 1 || strings.Count(st.Headline, "no placement") != 1 {
+		t.Errorf("status says %q, want %q once", st.Headline, want)
 	}
 	w.group(1, false)
 	a.mustShip()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,9 @@ type intentBook struct {
 	set *quorum.Set
 	log *slog.Logger
 
-	// mu guards what follows, and is held while a version is written: versions come in order.
+	gate lock // held while a version is written: versions come in order
+
+	// mu guards what follows. Nothing waits for a node while it holds it.
 	mu      sync.Mutex
 	round   record.RoundID
 	entries map[record.Generation]*intentEntry
@@ -54,7 +57,7 @@ type intentEntry struct {
 }
 
 func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
-	b := &intentBook{set: set, log: log, entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}, parked: map[string]record.Version{}}
+	b := &intentBook{set: set, log: log, gate: newLock(), entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}, parked: map[string]record.Version{}}
 	_, _ = rand.Read(b.round[:]) // never fails: the runtime ends the process instead
 	return b
 }
@@ -62,8 +65,11 @@ func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
 // declare puts generations on record. When it returns nil, W metadata nodes know them up to the
 // highest stripe given, and shards may be offered.
 func (b *intentBook) declare(ctx context.Context, maxStripe uint32, gens ...*transfer.Generation) error {
+	if err := b.gate.lockCtx(ctx); err != nil {
+		return fmt.Errorf("write intent: %w", err)
+	}
+	defer b.gate.unlock()
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, g := range gens {
 		e := b.entries[g.ID()]
 		if e == nil {
@@ -73,22 +79,26 @@ func (b *intentBook) declare(ctx context.Context, maxStripe uint32, gens ...*tra
 		e.inUse, e.parked = true, ""
 		e.IntentEntry = g.IntentEntry(max(maxStripe, e.MaxStripe))
 	}
-	if err := b.writeLocked(ctx); err != nil {
+	b.mu.Unlock()
+	if err := b.write(ctx); err != nil {
 		return fmt.Errorf("write intent: %w", err)
 	}
 	crashpoint.Hit("zstor.upload.intent")
 	return nil
 }
 
-func (b *intentBook) writeLocked(ctx context.Context) error {
-	open, err := b.park(ctx)
+// write puts a version on record. The caller holds gate.
+func (b *intentBook) write(ctx context.Context) (err error) {
+	body, err := b.park(ctx)
+	if err == nil {
+		_, err = b.set.Put(ctx, record.KindIntent, b.round.String(), body)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if err != nil {
+		b.stale = true // as far as anybody knows
 		return err
 	}
-	if _, err := b.put(ctx, b.round.String(), open); err != nil {
-		return err
-	}
-	b.stale = false
 	for object, v := range b.parked {
 		if !b.lists(object) {
 			b.old[object] = v
@@ -98,17 +108,8 @@ func (b *intentBook) writeLocked(ctx context.Context) error {
 	return nil
 }
 
-// put writes a record of entries.
-func (b *intentBook) put(ctx context.Context, object string, entries []*intentEntry) (record.Version, error) {
-	body, err := b.encode(entries...)
-	if err != nil {
-		return record.Version{}, err
-	}
-	return b.set.Put(ctx, record.KindIntent, object, body)
-}
-
-func (b *intentBook) encode(entries ...*intentEntry) ([]byte, error) {
-	in := record.Intent{Round: b.round, Writer: b.set.Writer(), Time: time.Now().UTC()}
+func (b *intentBook) encode(w record.Writer, entries ...*intentEntry) ([]byte, error) {
+	in := record.Intent{Round: b.round, Writer: w, Time: time.Now().UTC()}
 	for _, e := range entries {
 		in.Entries = append(in.Entries, e.IntentEntry)
 	}
@@ -125,10 +126,37 @@ func (b *intentBook) lists(object string) bool {
 	return false
 }
 
-// park gives the entries of the living record, the oldest first. If they do not fit, the oldest of
+// park gives the body of the living record, the oldest entries first. If they do not fit, the oldest of
 // those that nobody builds on are written to further records before, until half of it is free: not
 // each declaration shall write two records.
-func (b *intentBook) park(ctx context.Context) ([]*intentEntry, error) {
+func (b *intentBook) park(ctx context.Context) ([]byte, error) {
+	w := b.set.Writer()
+	for parking := false; ; parking = true {
+		body, out, err := b.body(w, parking)
+		if err != nil || out == nil {
+			return body, err
+		}
+		object := fmt.Sprintf("%v.%d", b.round, b.parks+1) // the same again if this fails
+		v, err := b.set.Put(ctx, record.KindIntent, object, body)
+		if err != nil {
+			return nil, err
+		}
+		b.mu.Lock()
+		b.parks++
+		b.parked[object] = v
+		for _, e := range out {
+			e.parked = object
+		}
+		b.log.Warn("many deletions wait for nodes that refuse them", "entries", len(b.entries))
+		b.mu.Unlock()
+	}
+}
+
+// body gives the body of the living record, or, when the entries are too many, the body of a further
+// record and the entries that move to it.
+func (b *intentBook) body(w record.Writer, parking bool) (body []byte, out []*intentEntry, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var open []*intentEntry
 	sizes := map[*intentEntry]int{}
 	total := 0
@@ -136,51 +164,38 @@ func (b *intentBook) park(ctx context.Context) ([]*intentEntry, error) {
 		if e.parked != "" {
 			continue
 		}
-		one, err := b.encode(e) // with the frame of an intent: a little more than it takes in a list
+		one, err := b.encode(w, e) // with the frame of an intent: a little more than it takes in a list
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		open = append(open, e)
 		sizes[e] = len(one)
 		total += len(one)
 	}
 	slices.SortFunc(open, func(a, b *intentEntry) int { return a.since.Compare(b.since) })
-	if total <= record.MaxBody {
-		return open, nil
-	}
-	for total > record.MaxBody/2 {
-		var out []*intentEntry
-		left := total
-		for fill := 0; left > record.MaxBody/2; {
-			i := slices.IndexFunc(open, func(e *intentEntry) bool { return !e.inUse && !slices.Contains(out, e) })
-			if i < 0 || fill+sizes[open[i]] > record.MaxBody {
+	if total > record.MaxBody || parking && total > record.MaxBody/2 {
+		fill := 0
+		for _, e := range open {
+			if e.inUse || total-fill <= record.MaxBody/2 {
+				continue
+			}
+			if fill+sizes[e] > record.MaxBody {
 				break
 			}
-			fill += sizes[open[i]]
-			left -= sizes[open[i]]
-			out = append(out, open[i])
+			fill += sizes[e]
+			out = append(out, e)
 		}
-		if len(out) == 0 {
-			break // all are in use
+		if len(out) > 0 {
+			body, err = b.encode(w, out...)
+			return body, out, err
 		}
-		object := fmt.Sprintf("%v.%d", b.round, b.parks+1) // the same again if this fails
-		v, err := b.put(ctx, object, out)
-		if err != nil {
-			return nil, err
+		if total > record.MaxBody {
+			return nil, nil, errors.New("too many generations at once")
 		}
-		b.parks++
-		b.parked[object] = v
-		for _, e := range out {
-			e.parked = object
-		}
-		open = slices.DeleteFunc(open, func(e *intentEntry) bool { return e.parked != "" })
-		total = left
-		b.log.Warn("many deletions wait for nodes that refuse them", "entries", len(b.entries))
 	}
-	if total > record.MaxBody {
-		return nil, errors.New("too many generations at once")
-	}
-	return open, nil
+	b.stale = false // what ends from here on is listed all the same
+	body, err = b.encode(w, open...)
+	return body, nil, err
 }
 
 // release says that this process does not build on a generation any more. It dies with the next cut
@@ -332,19 +347,29 @@ func (b *intentBook) tidy(ctx context.Context) error {
 }
 
 func (b *intentBook) rewrite(ctx context.Context) error {
+	if err := b.gate.lockCtx(ctx); err != nil {
+		return err
+	}
+	defer b.gate.unlock()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stale {
-		if err := b.writeLocked(ctx); err != nil {
+	stale := b.stale
+	b.mu.Unlock()
+	if stale {
+		if err := b.write(ctx); err != nil {
 			return err
 		}
 	}
-	for object, v := range b.old {
+	b.mu.Lock()
+	old := maps.Clone(b.old)
+	b.mu.Unlock()
+	for object, v := range old {
 		if _, err := b.set.Tombstone(ctx, record.KindIntent, object, v); err != nil {
 			return err
 		}
+		b.mu.Lock()
 		delete(b.old, object)
 		b.forget[object] = time.Now()
+		b.mu.Unlock()
 	}
 	return nil
 }

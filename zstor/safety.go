@@ -2,6 +2,7 @@ package zstor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,10 @@ func judgeSafety(st *client.Status) {
 	case !st.Formatted:
 		st.Safety, st.Headline = client.Offline, "This machine owns no filesystem."
 		st.Advice = []string{"For a new filesystem: zstor format. To bring one back: zdbfs recover."}
-	case !st.Attached:
+	case !st.Attached && st.Read.Needed == 0:
 		st.Safety, st.Headline = client.Offline, "No filesystem is mounted; what is dispersed stays as it is."
+	case st.Read.Needed > 0:
+		judgeReads(st)
 	case st.Verdict == client.Unverified:
 		st.Safety, st.Headline = client.Offline, "Not verified: too few metadata nodes answer, so nothing is shipped. "+st.Reason
 		st.Advice = nodeAdvice(down)
@@ -57,6 +60,29 @@ func judgeSafety(st *client.Status) {
 	default:
 		st.Safety = client.Safe
 		st.Headline = fmt.Sprintf("Everything is dispersed, and survives the loss of %s.", losses(st))
+	}
+}
+
+// judgeReads says that what is dispersed cannot be read, and what else is wrong behind it.
+func judgeReads(st *client.Status) {
+	r := st.Read
+	st.Safety = client.AtRisk
+	st.Headline = fmt.Sprintf("Dispersed data cannot be read: %d of the %d nodes that reading needs answer.", r.Answer, r.Needed)
+	switch {
+	case !st.Attached:
+		st.Headline += " No filesystem is mounted."
+	case st.Verdict == client.Unverified:
+		st.Headline += " Not verified, so nothing is shipped. " + st.Reason
+	case st.Pending.Bytes > 0:
+		st.Headline += fmt.Sprintf(" %s are only on this machine, the oldest for %s.", size(st.Pending.Bytes), round(st.Pending.Age))
+	}
+	if n := r.Needed - r.Answer; n >= len(r.Missing) {
+		st.Advice = []string{"Bring back: " + strings.Join(r.Missing, ", ") + "."}
+	} else {
+		st.Advice = []string{fmt.Sprintf("Bring back at least %d of: %s.", n, strings.Join(r.Missing, ", "))}
+	}
+	if down := slices.DeleteFunc(downNodes(st), func(id string) bool { return slices.Contains(r.Missing, id) }); len(down) > 0 {
+		st.Advice = append(st.Advice, "Down as well: "+strings.Join(down, ", ")+".")
 	}
 }
 

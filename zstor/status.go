@@ -24,7 +24,7 @@ func (s *Store) Status(ctx context.Context) (*client.Status, error) {
 	old := time.Since(s.metaTime) > staleStatus
 	s.mu.Unlock()
 	if old {
-		s.metaStatus(ctx)
+		s.lookSoon(ctx)
 	}
 	s.lookAtNodes()
 	st := &client.Status{Time: time.Now()}
@@ -41,6 +41,24 @@ func (s *Store) Status(ctx context.Context) (*client.Status, error) {
 	}
 	judgeSafety(st)
 	return st, nil
+}
+
+// lookSoon looks at the metadata nodes, and waits for them only as long as nobody notices: nodes that accept and never
+// answer take seconds. What they say late is in the next status.
+func (s *Store) lookSoon(ctx context.Context) {
+	done := make(chan struct{})
+	if s.looking.CompareAndSwap(false, true) {
+		s.wg.Go(func() {
+			defer s.looking.Store(false)
+			defer close(done)
+			s.metaStatus(s.life)
+		})
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-time.After(100 * time.Millisecond):
+	}
 }
 
 func (s *Store) statusOwn(st *client.Status) {
@@ -241,20 +259,34 @@ func (s *Store) between(ns string, from, to record.Head, all bool) int64 {
 func (s *Store) statusLosses(st *client.Status) {
 	renewed, doubted := s.doubts.renewed()
 	holding := slices.DeleteFunc(slices.Clone(s.order), func(id string) bool { return renewed[id] > 0 })
-	main := s.livePerGroup(holding)
-	least := placement.Survivable(s.cfg.MinimalShards, s.capped(main))
+	worst := func(k int, live []int, nodes []string) {
+		l := placement.Survivable(k, live)
+		st.SurvivableNodes, st.SurvivableGroups = min(st.SurvivableNodes, l.Shards), min(st.SurvivableGroups, l.Groups)
+		if l.Shards < 0 && (st.Read.Needed == 0 || l.Shards < st.Read.Answer-st.Read.Needed) {
+			st.Read = client.ReadStatus{Needed: k, Answer: k + l.Shards}
+			for _, id := range nodes {
+				if !s.peers[id].Up() {
+					st.Read.Missing = append(st.Read.Missing, id)
+				}
+			}
+		}
+	}
+	st.SurvivableNodes, st.SurvivableGroups = len(s.order), len(s.order)
+	worst(s.cfg.MinimalShards, s.capped(s.livePerGroup(holding)), s.order)
 	for _, o := range s.objects.all() {
 		m := o.manifest()
 		var nodes []string
 		for _, h := range m.Nodes {
-			if h.State >= record.Stored && h.State != record.GivenUp && !(doubted[m.Object] && renewed[h.Node] > 0) {
+			if h.State >= record.Stored && h.State != record.GivenUp && s.peers[h.Node] != nil && !(doubted[m.Object] && renewed[h.Node] > 0) {
 				nodes = append(nodes, h.Node)
 			}
 		}
-		l := placement.Survivable(int(m.K), s.livePerGroup(nodes))
-		least.Shards, least.Groups = min(least.Shards, l.Shards), min(least.Groups, l.Groups)
+		worst(int(m.K), s.livePerGroup(nodes), nodes)
 	}
-	st.SurvivableNodes, st.SurvivableGroups = max(least.Shards, 0), max(least.Groups, 0)
+	st.SurvivableNodes, st.SurvivableGroups = max(st.SurvivableNodes, 0), max(st.SurvivableGroups, 0)
+	if st.Cut.Time.IsZero() {
+		st.Read = client.ReadStatus{} // there is nothing to read
+	}
 }
 
 // livePerGroup counts the nodes of a list that are up, by group.

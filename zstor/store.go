@@ -27,7 +27,7 @@ import (
 
 // Store is the dispersal of one state directory. Its methods may be called concurrently.
 //
-// Lock order: roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.mu, mu. Nothing waits for a node or a disk while it
+// Lock order: roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.gate, intentBook.mu, mu. Nothing waits for a node or a disk while it
 // holds mu.
 type Store struct {
 	o      Options
@@ -82,6 +82,7 @@ type Store struct {
 	problems time.Time
 	rate     rateMeter
 	metaSeen quorum.Status
+	looking  atomic.Bool // at the metadata nodes, for a status
 	metaTime time.Time
 }
 

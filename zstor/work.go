@@ -311,6 +311,7 @@ func (s *Store) confirmIndex(ctx context.Context, o *object, m *record.Manifest,
 func (s *Store) runMaintenance() {
 	tick := time.NewTicker(s.o.Maintain)
 	defer tick.Stop()
+	s.metaStatus(s.life) // a status does not wait for it
 	for n := 1; ; n++ {
 		select {
 		case <-s.life.Done():

@@ -47,11 +47,20 @@ type Status struct {
 	SurvivableNodes int `json:"survivable_nodes"`
 	// SurvivableGroups is how many more whole groups may be lost without losing dispersed data.
 	SurvivableGroups int `json:"survivable_groups"`
+	// Read says why dispersed data cannot be read now; zero when it can.
+	Read ReadStatus `json:"read,omitzero"`
 
 	LastError     string    `json:"last_error,omitempty"`
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
 	Memory        Memory    `json:"memory"`
 	Reads         ReadStats `json:"reads"`
+}
+
+// ReadStatus is filled in when too few nodes answer to read something that is dispersed.
+type ReadStatus struct {
+	Needed  int      `json:"needed"`  // nodes that reading needs
+	Answer  int      `json:"answer"`  // of them
+	Missing []string `json:"missing"` // that would help
 }
 
 // Policy repeats what the configuration asks for.

@@ -82,6 +82,8 @@ var (
 	ErrRefused = errors.New("refused by the node")
 	// ErrDown: the node did not answer, or has not answered for a while and is not asked now.
 	ErrDown = errors.New("node does not answer")
+	// ErrLate is the cause to cancel an operation with that the node was too slow for. It is an ErrDown.
+	ErrLate = fmt.Errorf("%w in time", ErrDown)
 )
 
 // NodeError says which node an error came from.

@@ -254,13 +254,14 @@ func (p *Peer) downError() error {
 }
 
 // note learns from an outcome. That a caller gave up says nothing about the node, unless the
-// cause says that the node was too slow.
+// cause says that the node was too slow. It has to be the very ErrLate: a caller that gives up because
+// some other node is down has a cause that wraps an ErrDown, too.
 func (p *Peer) note(ctx context.Context, start time.Time, err error) {
 	if err != nil && ctx.Err() != nil {
-		if !errors.Is(context.Cause(ctx), ErrDown) {
+		if context.Cause(ctx) != ErrLate {
 			return
 		}
-		err = context.Cause(ctx)
+		err = ErrLate
 	}
 	took := time.Since(start)
 	alive := Answered(err)

@@ -166,9 +166,6 @@ func (g *Generation) encode(ctx context.Context, stripe uint32, end codec.End, n
 	return pkg, nil
 }
 
-// errGaveUp is the cause with which a straggler is cancelled.
-var errGaveUp = fmt.Errorf("%w in time", backend.ErrDown)
-
 // send offers every shard to its node and waits until each is acknowledged or given up. It never
 // returns while a node may still read the package's memory.
 func (g *Generation) send(ctx context.Context, pkg *codec.Package) (acked []bool, err error) {
@@ -204,7 +201,7 @@ func (g *Generation) send(ctx context.Context, pkg *codec.Package) (acked []bool
 				late = t.C
 			}
 		case <-late:
-			giveUp(errGaveUp)
+			giveUp(backend.ErrLate)
 			late = nil
 		}
 	}
