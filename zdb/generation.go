@@ -55,13 +55,17 @@ func (g *generation) changes(policy *index.Policy, add func(index.Change) error)
 // addGroup takes the entries of one key, newest first.
 func addGroup(group []*overlay.Entry, policy *index.Policy, add func(index.Change) error) error {
 	if len(group) > 1 {
-		kept := group[:1]
+		kept, next, rank := group[:1], overlaid(group[0]), 0
 		for i := 1; i < len(group); i++ {
-			v, next := overlaid(group[i]), overlaid(group[i-1])
+			v := overlaid(group[i])
+			if !v.Repeats(&next) {
+				rank++
+			}
 			// A delete stays here: whether there is something below it only the index can tell.
-			if v.Delete || policy.Wants(i, &v, &next) {
+			if v.Delete || policy.Wants(rank, &v, &next) {
 				kept = append(kept, group[i])
 			}
+			next = v
 		}
 		group = kept
 	}

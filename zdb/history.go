@@ -62,6 +62,7 @@ type historyWalk struct {
 	before Seq
 	limit  int
 	rank   int
+	any    bool           // there was one
 	last   index.Version  // the one before, newer
 	gone   *index.Version // a delete that counts if there is something below it
 	list   []Version
@@ -70,12 +71,14 @@ type historyWalk struct {
 func (w *historyWalk) done() bool { return len(w.list) >= w.limit }
 
 func (w *historyWalk) add(v index.Version) bool {
-	if w.rank > 0 && v.Seq >= w.last.Seq {
+	if w.any && v.Seq >= w.last.Seq {
 		return true // it went from the overlay to the index meanwhile
 	}
-	wanted := w.rank == 0 || w.policy.Wants(w.rank, &v, &w.last)
-	w.rank++
-	w.last = v
+	if w.any && !v.Repeats(&w.last) {
+		w.rank++
+	}
+	wanted := !w.any || w.policy.Wants(w.rank, &v, &w.last)
+	w.any, w.last = true, v
 	switch {
 	case v.Delete:
 		w.gone = &v

@@ -45,18 +45,20 @@ type machine struct {
 	first   int                 // number of states[0]
 	acked   int                 // everything up to this batch was synced
 	reopens int
+	past    past
 }
 
 const counterKey = "~batch"
 
 func newMachine(t *testing.T, seed uint64) *machine {
-	m := &machine{t: t, rng: rand.New(rand.NewPCG(seed, 7)), dir: t.TempDir(), mem: vfs.NewMem(), saved: map[SegmentID][]byte{}}
+	m := &machine{t: t, rng: rand.New(rand.NewPCG(seed, 7)), dir: t.TempDir(), mem: vfs.NewMem(), saved: map[SegmentID][]byte{}, past: newPast()}
 	m.states = []map[string]string{{}}
 	m.opts = NamespaceOptions{
 		SegmentSize:   []int64{4 << 10, 64 << 10, 512 << 10}[m.rng.IntN(3)],
 		Prewrite:      m.rng.IntN(2) == 0,
 		InlineMax:     []int{0, 300, 4096}[m.rng.IntN(3)],
 		FlushInterval: []time.Duration{time.Millisecond, time.Hour}[m.rng.IntN(2)],
+		Compaction:    Compaction{Auto: m.rng.IntN(2) == 0, RateBytes: -1},
 	}
 	return m
 }
@@ -145,6 +147,7 @@ func (m *machine) commit() {
 		if m.rng.IntN(4) == 0 {
 			b.Delete([]byte(key))
 			delete(next, key)
+			m.past.set(number, key, "", true)
 			continue
 		}
 		size := m.rng.IntN(200)
@@ -155,6 +158,7 @@ func (m *machine) commit() {
 		copy(value, fmt.Sprint(number, key))
 		b.Set([]byte(key), value)
 		next[key] = string(value)
+		m.past.set(number, key, string(value), false)
 	}
 	b.Set([]byte(counterKey), strconv.AppendInt(nil, int64(number), 10))
 	next[counterKey] = strconv.Itoa(number)
@@ -163,6 +167,7 @@ func (m *machine) commit() {
 		m.mustBeDead("commit", err)
 	}
 	m.states = append(m.states, next)
+	m.past.forget()
 }
 
 func (m *machine) mustBeDead(what string, err error) {
@@ -184,22 +189,27 @@ func (m *machine) sync() {
 // dump reads everything.
 func (m *machine) dump(reverse bool) map[string]string {
 	m.t.Helper()
-	it, err := m.n.NewIter(m.t.Context(), IterOptions{Reverse: reverse})
+	got, err := m.dumpAt(0, reverse)
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	return got
+}
+
+func (m *machine) dumpAt(at Seq, reverse bool) (map[string]string, error) {
+	it, err := m.n.NewIter(m.t.Context(), IterOptions{At: at, Reverse: reverse})
+	if err != nil {
+		return nil, err
 	}
 	got := make(map[string]string)
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.Value()
 		if err != nil {
-			m.t.Fatalf("value of %s: %v", it.Key(), err)
+			return nil, errors.Join(fmt.Errorf("value of %s: %w", it.Key(), err), it.Close())
 		}
 		got[string(it.Key())] = string(v)
 	}
-	if err := errors.Join(it.Err(), it.Close()); err != nil {
-		m.t.Fatal(err)
-	}
-	return got
+	return got, errors.Join(it.Err(), it.Close())
 }
 
 // check compares the engine with the state after some batch, not older than what was synced.
@@ -226,6 +236,8 @@ func (m *machine) check(exact bool) {
 	// What was committed behind it is gone for good.
 	m.states = []map[string]string{want}
 	m.first, m.acked = number, number // opening made it durable
+	m.past.cut(number)
+	m.checkPast()
 }
 
 // restart ends the engine in some way and opens it again.
@@ -324,6 +336,19 @@ func (m *machine) step() {
 		}
 	case p < 94:
 		m.evict()
+	case p < 95:
+		m.compact()
+	case p < 96:
+		switch m.rng.IntN(4) {
+		case 0:
+			m.retain()
+		case 1:
+			m.pin()
+		case 2:
+			m.unpin()
+		default:
+			m.checkPast()
+		}
 	case p < 97:
 		if err := m.n.apply(m.t.Context()); err != nil {
 			m.mustBeDead("apply", err)

@@ -193,6 +193,18 @@ func (r *retention) drop(seq Seq) {
 	r.sweep = true
 }
 
+// pinnedIn says whether a sequence from first on, before end, is pinned.
+func (r *retention) pinnedIn(first, end Seq) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for seq := range r.pins {
+		if first <= seq && seq < end {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *retention) pinned(seq Seq) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

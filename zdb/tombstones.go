@@ -40,12 +40,13 @@ func (c *copier) deletes(x *index.Index) error {
 	t.list, t.bytes = nil, 0
 	kept := list[:0]
 	for _, it := range list {
-		// A newer version in the log does what the delete did.
+		// A newer version in the log does what the delete did, unless a pin stands between the two: to it something
+		// older would seem to be the newest.
 		e, ok, err := x.Get(it.Key)
 		if err != nil {
 			return err
 		}
-		if !ok || e.Seq < it.Seq {
+		if !ok || e.Seq < it.Seq || c.n.keep.pinnedIn(it.Seq, e.Seq) {
 			kept = append(kept, it)
 		}
 	}
