@@ -6,8 +6,8 @@
 // of all connections, whose batches it covers. A value that was read before it was durable is treated the same way, so
 // no client ever sees what a crash could take back.
 //
-// The commands are PING TIME INFO AUTH SELECT, SET GET MGET DEL EXISTS CHECK SCAN DBSIZE, NSNEW NSDEL NSSET NSINFO
-// NSLIST with the replies and error texts of the original 0-db in user mode, and four additions:
+// The commands are those of the original 0-db, with its replies and error texts, but for MASTER; COMMANDS.md lists them.
+// Four additions are ours:
 //
 //	CAS key new [expected]         compare and set; see cmdCAS
 //	INCARNATION                    the random id of the selected namespace
@@ -15,7 +15,7 @@
 //	INFO, NSINFO                   have further lines: traffic counters, and the incarnation
 //
 // Where the original is known to be broken, this server differs: command names are matched as a whole, bad framing gets one
-// error line and the connection is closed, SCAN goes by the order of keys and has a cursor of another length, challenge
+// error line and the connection is closed, SCAN goes by the order of keys, challenge
 // nonces are used once, wrong passwords get slower, lock and freeze outlive a restart.
 package server
 
