@@ -146,6 +146,15 @@ func (s *Store) RebuildFile(ctx context.Context, r client.FileRequest, progress 
 	if err := s.wantOwner(); err != nil {
 		return err
 	}
+	name, err := s.fileName(r)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.names.lock(ctx, name) // or the manifest that is written at the end could take the place of a newer one
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r.Deep = true
 	m, c, err := s.census(ctx, r, progress)
 	if err != nil {
@@ -180,5 +189,6 @@ func (s *Store) noteRebuilt(ctx context.Context, m *record.Manifest) error {
 			next.Nodes[i].State = record.Confirmed // each shard was read back just now, or made again
 		}
 	}
+	s.chores.superseded(next.Object)
 	return s.putFileManifest(ctx, &next)
 }

@@ -67,6 +67,11 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 	if err != nil {
 		return err
 	}
+	unlock, err := s.names.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	f, err := os.Open(r.Path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", client.ErrBadRequest, err)
@@ -111,6 +116,7 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 	s.doubtRenewed(gen)
 	if old != nil {
 		s.intents.buryFile(old)
+		s.chores.superseded(man.Object)
 		kick(s.kickWork)
 	}
 	return nil

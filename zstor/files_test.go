@@ -78,6 +78,8 @@ func TestCheckAndRebuildFiles(t *testing.T) {
 	a.must(a.store.CheckFile(t.Context(), r, quiet))
 	a.must(a.store.CheckFile(t.Context(), deep, quiet))
 	before := w.nodes[2].Snapshot()
+	refuse(w.nodes[2]) // or it would be filled again meanwhile
+	refuse(w.nodes[4])
 	w.nodes[2].Wipe()
 	w.nodes[3].SetLie(func(_, v []byte) []byte { v[20] ^= 1; return v })
 	if err := a.store.CheckFile(t.Context(), r, quiet); !errors.Is(err, client.ErrDegraded) {
@@ -91,6 +93,8 @@ func TestCheckAndRebuildFiles(t *testing.T) {
 		t.Errorf("three of six: got %v", err)
 	}
 	w.nodes[3].SetLie(nil)
+	w.nodes[2].SetFault(nil)
+	w.nodes[4].SetFault(nil)
 	if err := a.store.RebuildFile(t.Context(), r, quiet); err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ type intentEntry struct {
 	since time.Time
 	// manifest: its manifest is on record, and goes with it.
 	manifest bool
+	adopted  bool   // of an earlier process: its manifest may be on record
 	parked   string // the further record that lists it; empty: the living one does
 }
 
@@ -327,7 +328,9 @@ func (b *intentBook) adopt(ctx context.Context) error {
 		}
 		for _, e := range in.Entries {
 			if b.entries[e.Generation] == nil {
-				b.entries[e.Generation] = &intentEntry{IntentEntry: e, since: in.Time}
+				k, ok := segmentOf(e.Object)
+				whole := ok && e.Object == segmentObject(k) // pieces, bases and files have no manifest of this name
+				b.entries[e.Generation] = &intentEntry{IntentEntry: e, since: in.Time, manifest: whole, adopted: true}
 			}
 		}
 		b.old[r.Object] = r.Version

@@ -65,8 +65,11 @@ func (s *Store) Recover(ctx context.Context, progress func(client.Progress)) err
 			return err
 		}
 	}
-	if r.ledger == nil {
+	if r.ledger == nil { // never cut: but it may have been shipped to
 		r.ledger = record.NewLedger()
+		if err := s.adoptIntents(ctx); err != nil {
+			return err
+		}
 	}
 	s.adoptCut(out.Cut, r.ledger)
 	if err := s.saveCutNote(); err != nil {

@@ -63,6 +63,8 @@ type Store struct {
 	intents    *intentBook
 	objects    objectTable
 	doubts     doubtBook
+	chores     choreBook
+	names      nameLocks // of files
 
 	// mu guards what follows.
 	mu       sync.Mutex
@@ -139,6 +141,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	})
 	s.intents = newIntentBook(s.set, s.log)
 	s.objects.init()
+	s.chores.init()
 	s.doubts.init(s.readNodesNote())
 	if err := s.checkNodes(ctx); err != nil {
 		return nil, err

@@ -81,8 +81,7 @@ func (s *Store) deleteDead(ctx context.Context) error {
 			}
 		}
 		if e.manifest && len(done) == len(e.Nodes) {
-			object := record.ManifestObject(e.Object, e.Generation)
-			if _, err := s.set.Tombstone(ctx, record.KindManifest, object, record.Version{}); err != nil {
+			if err := s.deleteManifest(ctx, e); err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -90,6 +89,22 @@ func (s *Store) deleteDead(ctx context.Context) error {
 		s.intents.deleted(e.Generation, done)
 	}
 	return errors.Join(errs...)
+}
+
+// deleteManifest takes the manifest of a dead generation off the record. Of an earlier process's generation it is not
+// known whether there is one; then there is nothing to hide.
+func (s *Store) deleteManifest(ctx context.Context, e *intentEntry) error {
+	object := record.ManifestObject(e.Object, e.Generation)
+	if e.adopted {
+		if _, err := s.set.Newest(ctx, record.KindManifest, object); errors.Is(err, quorum.ErrNotFound) {
+			return nil
+		}
+	}
+	if _, err := s.set.Tombstone(ctx, record.KindManifest, object, record.Version{}); err != nil {
+		return err
+	}
+	s.chores.deleted(object, s.tombstoneGrace())
+	return nil
 }
 
 // offered reports whether a holder may have anything of the generation. Of an earlier process's
@@ -205,6 +220,7 @@ func (s *Store) completeObject(ctx context.Context, o *object) error {
 		o.mu.Lock()
 		o.man, o.version = &next, v
 		o.mu.Unlock()
+		s.chores.superseded(record.ManifestObject(next.Object, next.Generation))
 		if full(&next) {
 			s.log.Info("object is complete", "object", next.Object)
 		}
@@ -349,6 +365,9 @@ func (s *Store) tidy(ctx context.Context) {
 	}
 	if err == nil {
 		err = s.intents.forgetOld(ctx)
+	}
+	if err == nil {
+		err = s.tidyManifests(ctx)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, quorum.ErrNotFound) {
 		s.noteFenced(err)
