@@ -45,7 +45,12 @@ type machine struct {
 	first   int                 // number of states[0]
 	acked   int                 // everything up to this batch was synced
 	reopens int
+	checks  int
 	past    past
+
+	// An iterator that stays open over what comes after it, and what it must give.
+	held     *Iter
+	heldWant map[string]string
 }
 
 const counterKey = "~batch"
@@ -243,6 +248,7 @@ func (m *machine) check(exact bool) {
 // restart ends the engine in some way and opens it again.
 func (m *machine) restart() {
 	m.reopens++
+	m.release(false)
 	exact := false
 	switch how := m.rng.IntN(4); {
 	case m.dead.Load():
@@ -260,6 +266,7 @@ func (m *machine) restart() {
 		_ = m.db.Close()
 	}
 	m.swap()
+	m.checkOffline()
 	for m.rng.IntN(3) == 0 { // again, while it starts
 		m.lose = m.rng.IntN(3) > 0
 		m.killAt.Store(int64(1 + m.rng.IntN(60)))
@@ -354,7 +361,16 @@ func (m *machine) step() {
 			m.mustBeDead("apply", err)
 		}
 	case p < 98:
-		m.restart()
+		switch m.rng.IntN(4) {
+		case 0:
+			m.restart()
+		case 1:
+			m.checkOnline()
+		case 2:
+			m.hold()
+		default:
+			m.release(true)
+		}
 	default:
 		key := fmt.Sprintf("k%02d", m.rng.IntN(60))
 		e, err := m.n.Get(m.t.Context(), []byte(key))
@@ -368,18 +384,26 @@ func (m *machine) step() {
 	}
 }
 
-// long says how long a test with random input runs.
-func long(short, full time.Duration) time.Duration {
-	if os.Getenv("QSFS_LONG") != "" {
-		return full
+// modelTime is how long the model test runs: QSFS_MODEL_TIME, else a minute, or an hour in the long test.
+func modelTime(t *testing.T) time.Duration {
+	if s := os.Getenv("QSFS_MODEL_TIME"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
 	}
-	return short
+	if os.Getenv("QSFS_LONG") != "" {
+		return time.Hour
+	}
+	return time.Minute
 }
 
 // TestRandom lets engines run, crash and lose power at random places, and
 // compares with a model what they come back with.
 func TestRandom(t *testing.T) {
-	end := time.Now().Add(long(10*time.Second, 10*time.Minute))
+	t.Parallel()
+	end := time.Now().Add(modelTime(t))
 	base := uint64(time.Now().UnixNano())
 	if s := os.Getenv("QSFS_SEED"); s != "" {
 		v, err := strconv.ParseUint(s, 10, 64)
@@ -388,7 +412,7 @@ func TestRandom(t *testing.T) {
 		}
 		base = v
 	}
-	reopens := 0
+	reopens, checks := 0, 0
 	for seed := base; time.Now().Before(end); seed++ {
 		ok := t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			m := newMachine(t, seed)
@@ -399,15 +423,17 @@ func TestRandom(t *testing.T) {
 				}
 				m.step()
 			}
+			m.release(false)
 			_ = m.db.Close()
 			reopens += m.reopens
+			checks += m.checks
 		})
 		if !ok {
 			t.Fatalf("repeat with QSFS_SEED=%d", seed)
 		}
 	}
-	if reopens < 20 {
-		t.Errorf("only %d reopenings", reopens)
+	if reopens < 20 || checks < 10 {
+		t.Errorf("only %d reopenings and %d checks", reopens, checks)
 	}
-	t.Logf("%d reopenings", reopens)
+	t.Logf("%d reopenings, %d checks", reopens, checks)
 }

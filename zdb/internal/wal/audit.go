@@ -53,7 +53,7 @@ func (a *Audit) Run(ctx context.Context, l *Log) error {
 	var prev *segment
 	for _, s := range l.durableSegments() {
 		r := segmentAudit{Audit: a, l: l, s: s, prev: prev}
-		if err := r.run(ctx); err != nil {
+		if err := r.run(ctx); err != nil && !l.vanished(err, s.id) {
 			return fmt.Errorf("audit segment %d: %w", s.id, err)
 		}
 		prev = s
@@ -166,16 +166,9 @@ func (a *segmentAudit) run(ctx context.Context) error {
 	return a.compare(ctx, f)
 }
 
-// gone says that compaction has removed the segment meanwhile.
-func (a *segmentAudit) gone() bool {
-	a.l.mu.Lock()
-	defer a.l.mu.Unlock()
-	return a.l.segments[a.s.id] == nil
-}
-
 // absent judges a segment without d<N>.
 func (a *segmentAudit) absent(ctx context.Context) error {
-	if a.gone() {
+	if a.l.vanished(vfs.ErrNotExist, a.s.id) {
 		return nil
 	}
 	if !a.s.sealed {
@@ -225,7 +218,7 @@ func (a *segmentAudit) index(ctx context.Context) (err error) {
 	path := a.l.indexPath(a.s.id)
 	f, err := a.l.o.FS.Open(path, false)
 	if errors.Is(err, vfs.ErrNotExist) {
-		if !a.gone() {
+		if !a.l.vanished(vfs.ErrNotExist, a.s.id) {
 			a.footErr = errors.New("the file is missing")
 		}
 		return nil

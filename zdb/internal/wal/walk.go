@@ -33,11 +33,19 @@ func (l *Log) Walk(ctx context.Context, to Pos, records bool, fn func(*Step) err
 			s.length = min(s.length, to.Offset)
 		}
 		w := walker{l: l, s: s, fn: fn}
-		if err := w.run(ctx, records); err != nil {
+		if err := w.run(ctx, records); err != nil && !l.vanished(err, s.id) {
 			return fmt.Errorf("walk segment %d: %w", s.id, err)
 		}
 	}
 	return nil
+}
+
+// vanished says of a file that is not there that compaction has removed its segment meanwhile: what counts of its entries
+// stands further on.
+func (l *Log) vanished(err error, id segfile.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Is(err, vfs.ErrNotExist) && l.segments[id] == nil
 }
 
 type walker struct {
@@ -99,11 +107,8 @@ func (l *Log) soundIndex(s *segment) (_ bool, err error) {
 
 // absent gives what i<N> tells of a d<N> that is not here.
 func (w *walker) absent(ctx context.Context) error {
-	w.l.mu.Lock()
-	gone := w.l.segments[w.s.id] == nil
-	w.l.mu.Unlock()
-	if gone {
-		return nil // compacted away: its entries stand further on
+	if w.l.vanished(vfs.ErrNotExist, w.s.id) {
+		return nil
 	}
 	return w.instead(ctx, 0, w.s.length, &segfile.MissingError{
 		Namespace: w.l.o.Namespace, Segment: w.s.id, Err: errors.New("not on this machine"),
