@@ -78,10 +78,7 @@ func (n *Namespace) apply(ctx context.Context) error {
 	close(n.room)
 	n.room = make(chan struct{})
 	n.stateMu.Unlock()
-	select {
-	case n.compactor.wake <- struct{}{}: // there may be more dead bytes now
-	default:
-	}
+	n.compactor.poke() // there may be more dead bytes now
 	return err
 }
 

@@ -75,12 +75,43 @@ func (n *Namespace) maintain() error {
 		return nil
 	}
 	for n.ctx.Err() == nil && n.log.Err() == nil {
+		if n.applyBehind() {
+			if err := n.apply(n.ctx); err != nil {
+				return err
+			}
+		}
 		done, err := n.compactNext()
 		if err != nil || !done {
 			return err
 		}
 	}
 	return nil
+}
+
+// behindSegments of log that the index does not know are too much: nothing in them can be compacted, and what they overwrite
+// counts as live. Where values are large that is much less than half an overlay.
+const behindSegments = 2
+
+func (n *Namespace) applyBehind() bool {
+	n.idxMu.Lock()
+	applied := n.base.Segment
+	n.idxMu.Unlock()
+	return n.log.Head().Segment >= applied+behindSegments
+}
+
+// sealed wakes the compactor beside whoever wants to be told.
+func (n *Namespace) sealed(id SegmentID) {
+	n.compactor.poke()
+	if n.o.OnSeal != nil {
+		n.o.OnSeal(id)
+	}
+}
+
+func (c *compactor) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 // compactNext does one step of the background work and says whether there may be another.

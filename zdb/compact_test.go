@@ -1,12 +1,20 @@
 package zdb
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"qsfs/zdb/internal/vfs"
+	"qsfs/zdb/segfile"
 )
 
 // overwritten writes keys in small segments, and overwrites or deletes most of them.
@@ -148,4 +156,187 @@ func TestCompactHeld(t *testing.T) {
 		t.Errorf("a place that is gone: %v", err)
 	}
 	wantAll(t, n, want)
+}
+
+// TestLost: a segment that is gone without having been removed is missed; one that was compacted away is not.
+func TestLost(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 8 << 10
+	n := r.open()
+	want := overwritten(t, n)
+	if _, err := n.Compact(t.Context(), CompactOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	gone := SegmentID(0)
+	for _, s := range n.Segments() {
+		if s.Sealed && s.Live > 0 {
+			gone = s.ID
+		}
+	}
+	// The place up to which the index has come lies behind the segment that will be lost.
+	put(t, n, "last", "x")
+	want["last"] = "x"
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	for _, path := range []string{filepath.Join(r.dir, "data", "ns", gone.DataName()), filepath.Join(r.dir, "index", "ns", gone.IndexName())} {
+		if err := r.mem.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = r.open()
+	if lost := n.Lost(); len(lost) != 1 || lost[0] != gone {
+		t.Fatalf("lost %v, want %d", lost, gone)
+	}
+	var missing *MissingError
+	bad := 0
+	for k, v := range want {
+		e, err := n.Get(t.Context(), []byte(k))
+		switch {
+		case errors.As(err, &missing) && missing.Segment == gone:
+			bad++
+		case err != nil || string(e.Value) != v:
+			t.Fatalf("%s: %.20q, %v", k, e.Value, err)
+		}
+	}
+	if bad == 0 || bad > len(want)/2 {
+		t.Fatalf("%d of %d values are missing", bad, len(want))
+	}
+	r.close()
+	dropIndex(t, r)
+	n = r.open()
+	if _, err := n.Get(t.Context(), []byte("k001")); !errors.As(err, &missing) {
+		t.Fatalf("an index is made of a log with a hole: %v", err)
+	}
+	if err := n.AcceptLoss(gone); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, n); len(got) == 0 || len(got) >= len(want)+200 {
+		t.Fatalf("%d keys", len(got))
+	}
+}
+
+// TestCompactFaults fails file calls of a compaction, in the long run each in turn: nothing is lost, and the next one goes through.
+func TestCompactFaults(t *testing.T) {
+	step := int64(1)
+	for call := int64(1); ; call += step {
+		if call > 12 && os.Getenv("QSFS_LONG") == "" {
+			step = 1 + rand.Int64N(60)
+		}
+		r := newRig(t)
+		r.ns.SegmentSize = 16 << 10
+		hook := &vfs.Hook{FS: r.mem}
+		at := int64(1 << 60)
+		hit := false
+		hook.Before = func(c vfs.Call) error {
+			if c.N == at {
+				hit = true
+				return errors.New("injected")
+			}
+			return nil
+		}
+		r.o.FS = hook
+		n := r.open()
+		want := overwritten(t, n)
+		if err := n.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		at = hook.Calls() + call
+		_, err := n.Compact(t.Context(), CompactOptions{All: true})
+		if err == nil && !hit {
+			if call < 20 {
+				t.Fatalf("a compaction of %d calls", call)
+			}
+			return
+		}
+		at = 1 << 60
+		wantAll(t, n, want)
+		r.kill()
+		n = r.open()
+		wantAll(t, n, want)
+		if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+			t.Fatalf("after a fault at call %d: %v", call, err)
+		}
+		r.close()
+		dropIndex(t, r)
+		wantAll(t, r.open(), want)
+		r.stop()
+	}
+}
+
+// TestCompactNoSpace: on a full disk a run fails and everything is as before.
+func TestCompactNoSpace(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 16 << 10
+	n := r.open()
+	want := overwritten(t, n)
+	r.mem.SetLimit(r.mem.Used() + 1<<10)
+	if _, err := n.Compact(t.Context(), CompactOptions{All: true}); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("on a full disk: %v", err)
+	}
+	wantAll(t, n, want)
+	r.mem.SetLimit(1 << 40)
+	if res, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil || res.Segments == 0 {
+		t.Fatalf("with room again: %+v, %v", res, err)
+	}
+	wantAll(t, n, want)
+}
+
+// TestAutoBound overwrites everything ten times beside readers: the disk stays within twice what is live.
+func TestAutoBound(t *testing.T) {
+	keys := 8 << 10 // of 4 KiB: 32 MiB
+	if os.Getenv("QSFS_LONG") != "" {
+		keys = 256 << 10
+	}
+	live := int64(keys) * 4112
+	db := openAt(t, t.TempDir(), nil)
+	n := openNS(t, db, "ns", NamespaceOptions{SegmentSize: max(live/32, 1<<20), Compaction: Compaction{Auto: true}})
+	value := make([]byte, 4096)
+	rng := rand.New(rand.NewPCG(1, 2))
+	most := int64(0)
+	for i := 0; i < 11*keys; i += 16 {
+		b := NewBatch()
+		for k := range 16 {
+			at := i + k
+			if i >= keys {
+				at = rng.IntN(keys)
+			}
+			b.Set(fmt.Appendf(nil, "%016d", at), value)
+		}
+		if _, err := n.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if i >= keys && i%1024 == 0 {
+			if _, err := n.Get(t.Context(), fmt.Appendf(nil, "%016d", rng.IntN(keys))); err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, n.Stats().DiskBytes)
+		}
+	}
+	t.Logf("%d MiB live, at most %d MiB on the disk", live>>20, most>>20)
+	// What does not grow with the data: memtables of the index, and the segments at work.
+	if limit := 2*live + 48<<20; most > limit {
+		t.Errorf("%d bytes on the disk for %d live ones, want at most %d", most, live, limit)
+	}
+}
+
+// FuzzBesideLog: the files beside the log are refused or written again to the same bytes.
+func FuzzBesideLog(f *testing.F) {
+	for _, k := range []keepRecord{{}, {Retention: Retention{KeepLast: 3, KeepFor: 5}, Pins: []pin{{1, 1}, {9, 2}}}} {
+		p := appendKeep(nil, k)
+		f.Add(p[:len(p)-4])
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		for _, q := range [][]byte{p, binary.LittleEndian.AppendUint32(bytes.Clone(p), crc32.Checksum(p, segfile.Castagnoli))} {
+			k, err := parseKeep(q)
+			if err != nil {
+				continue
+			}
+			if again, err := parseKeep(appendKeep(nil, k)); err != nil || !reflect.DeepEqual(again, k) {
+				t.Fatalf("%+v became %+v, %v", k, again, err)
+			}
+		}
+	})
 }

@@ -33,6 +33,7 @@ type copier struct {
 	unsynced int64
 	untold   int64
 	tombs    tombstones
+	plain    bool // no superseded version is kept
 }
 
 // segment copies what the index refers to in one segment, and the deletes that are still needed.
@@ -42,14 +43,17 @@ func (c *copier) segment(s SegmentInfo) error {
 		return err
 	}
 	c.tombs = tombstones{id: s.ID}
-	err = c.n.log.Entries(s.ID, func(it wal.Item) error { return c.entry(x, it) })
+	// One moment for the whole segment: a version and the delete above it are both live in it, or neither.
+	at := x.Snapshot()
+	c.plain = x.Versions() == 0 // after it: what comes later is still present in the snapshot
+	err = c.n.log.Entries(s.ID, func(it wal.Item) error { return c.entry(at, it) })
 	if err == nil {
-		err = c.deletes(x)
+		err = c.deletes(at)
 	}
-	return errors.Join(err, x.Release())
+	return errors.Join(err, at.Close(), x.Release())
 }
 
-func (c *copier) entry(x *index.Index, it wal.Item) error {
+func (c *copier) entry(x *index.Snapshot, it wal.Item) error {
 	live, err := c.isLive(x, it)
 	if err != nil {
 		return err
@@ -67,14 +71,14 @@ func (c *copier) entry(x *index.Index, it wal.Item) error {
 }
 
 // isLive says whether the index refers to an entry, as the present version or as one that is kept.
-func (c *copier) isLive(x *index.Index, it wal.Item) (bool, error) {
+func (c *copier) isLive(x *index.Snapshot, it wal.Item) (bool, error) {
 	if !it.Delete {
 		e, ok, err := x.Get(it.Key)
 		if err != nil || ok && e.Location == it.Location {
 			return err == nil, err
 		}
 	}
-	if x.Versions() == 0 {
+	if c.plain {
 		return false, nil
 	}
 	v, ok, err := x.Version(it.Key, it.Seq)

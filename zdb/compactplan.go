@@ -23,9 +23,16 @@ type compactPlan struct {
 // plan picks the segments to compact next, if the log has more dead bytes than it should.
 func (n *Namespace) plan() (compactPlan, bool) {
 	list := n.candidates()
-	var total, live int64
+	n.idxMu.Lock()
+	applied := n.base.Segment
+	n.idxMu.Unlock()
+	var total, live, untold int64
 	for _, s := range n.Segments() {
-		if s.Local && !n.isWaiting(s.ID) {
+		switch {
+		case !s.Local || n.isWaiting(s.ID):
+		case s.ID > applied:
+			untold += s.Length // what of it is live the index does not know yet
+		default:
 			total += s.Length
 			live += s.Live + n.compactor.needed[s.ID]
 		}
@@ -33,7 +40,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 	p := compactPlan{rate: max(0, n.o.Compaction.RateBytes)}
 	// A few segments are always at work: what is not sealed, and what is being copied.
 	goal := int64(float64(live)/n.o.Compaction.LiveFraction) + n.o.SegmentSize
-	debt := (total - goal) * 1000 / max(goal, 1)
+	debt := (total - goal) * 1000 / max(goal+untold, 1)
 	n.compactor.debt.Store(max(0, debt))
 	if debt > debtUrgent || !n.space.ample(2*n.o.SegmentSize) {
 		p.rate = 0

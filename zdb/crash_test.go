@@ -14,6 +14,7 @@ import (
 var crashPoints = []string{
 	"zdb.commit.written", "zdb.sync.before", "zdb.sync.after", "zdb.seal.synced", "zdb.seal.renamed",
 	"zdb.seal.dirsynced", "zdb.apply.before", "zdb.apply.mid", "zdb.apply.after",
+	"zdb.compact.copied", "zdb.compact.applied", "zdb.compact.recorded", "zdb.compact.unlinked",
 }
 
 // TestCrashPoints kills a process at each named point and looks what it left.
@@ -78,6 +79,19 @@ func crashLife(t *testing.T, dir string) {
 		}
 		if i%1000 == 995 {
 			if err := n.apply(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// The first half of each batch is written again, so that there is something dead.
+			b := NewBatch()
+			for k := start; k < int64(i); k += 2 {
+				if b.Fits(7, crashValue) {
+					b.Set(fmt.Appendf(nil, "%07d", k), []byte(value))
+				}
+			}
+			if _, err := n.Commit(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
 				t.Fatal(err)
 			}
 		}

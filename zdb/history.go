@@ -48,11 +48,9 @@ func (n *Namespace) indexHistory(ctx context.Context, key []byte, from Seq, limi
 	if err != nil {
 		return nil, err
 	}
-	list, err := x.History(key, from, limit)
-	if rerr := x.Release(); err == nil {
-		err = rerr
-	}
-	return list, err
+	s := x.Snapshot()
+	list, err := s.History(key, from, limit)
+	return list, errors.Join(err, s.Close(), x.Release())
 }
 
 // historyWalk takes the versions of a key from the newest on and lists those that are wanted: what overlay and index

@@ -99,7 +99,7 @@ func (m *machine) checkAt(seq Seq, want map[string]string) {
 		for k := range got {
 			if _, ok := want[k]; !ok {
 				raw, _ := m.n.indexHistory(m.t.Context(), []byte(k), ^Seq(0), 100)
-				m.t.Errorf("at %v %s is there: model %+v, index %+v", seq, k, m.past.versions[k], raw)
+				m.t.Errorf("at %v %s is there: index %+v", seq, k, raw)
 			}
 		}
 		m.t.Fatalf("at %v: %d keys, want %d, pins %v, retention %+v", seq, len(got), len(want), m.n.Pins(), m.past.keep)
@@ -152,7 +152,7 @@ func (m *machine) checkHistory(key string, list []modelVersion) {
 		}
 		if !want.gone && !want.deleted {
 			raw, _ := m.n.indexHistory(m.t.Context(), []byte(key), ^Seq(0), 100)
-			m.t.Fatalf("%s: a version that is to be kept is not there (%+v); model %+v, retention %+v, pins %v, index %+v, segments %+v", text, got, list, m.past.keep, m.n.Pins(), raw, m.n.Segments())
+			m.t.Fatalf("%s: a version that is to be kept is not there (%+v); retention %+v, pins %v, index %+v", text, got, m.past.keep, m.n.Pins(), raw)
 		}
 	}
 	if i != len(got) {

@@ -134,7 +134,7 @@ func (n *Namespace) openLog(ctx context.Context) (*wal.Log, error) {
 		KnownDurable: n.o.KnownDurable, MinSegment: n.o.MinSegment,
 		NeedsHead: n.o.NeedsHead, SyncNeeds: n.o.SyncNeeds,
 		Fetch: n.db.o.Fetch, FetchTimeout: n.db.o.FetchTimeout,
-		OnSeal: n.o.OnSeal, Handles: n.db.handles, Log: n.logger, Room: n.space.ample,
+		OnSeal: n.sealed, Handles: n.db.handles, Log: n.logger, Room: n.space.ample,
 	}
 	if n.o.OnDurable != nil {
 		o.OnDurable = func(h wal.Head) { n.o.OnDurable(n.head(h)) }

@@ -34,7 +34,7 @@ func (t *tombstones) add(it wal.Item) bool {
 
 // deletes copies those of the collected deletes without which something older
 // would come back when the index is rebuilt.
-func (c *copier) deletes(x *index.Index) error {
+func (c *copier) deletes(x *index.Snapshot) error {
 	t := &c.tombs
 	list := t.list
 	t.list, t.bytes = nil, 0
@@ -49,6 +49,10 @@ func (c *copier) deletes(x *index.Index) error {
 		if !ok || e.Seq < it.Seq || c.n.keep.pinnedIn(it.Seq, e.Seq) {
 			kept = append(kept, it)
 		}
+	}
+	// What was copied a moment ago may be dead by now, and is something older in the log all the same.
+	if err := c.flush(); err != nil {
+		return err
 	}
 	needed, err := c.n.neededDeletes(t.id, kept)
 	if err != nil {

@@ -159,10 +159,11 @@ func (a *Applier) remove(c Change, old *Entry) error {
 	a.keys--
 	a.bytes -= int64(len(c.Key)) + int64(old.Location.Length)
 	a.pending[string(c.Key)] = nil
-	if err := a.wrap(a.txn.Delete(userKey(c.Key))); err != nil || !a.active {
+	if err := a.wrap(a.txn.Delete(userKey(c.Key))); err != nil || !a.active && !a.hasVersions() {
 		return err
 	}
-	// Something older may be kept: this says until when it counted. Prune takes it away if there is nothing.
+	// Something older may be kept, or left over from an earlier policy: this says until when it counted. Prune takes
+	// it away if there is nothing.
 	return a.keep(c.Key, c.version(true))
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -113,28 +112,26 @@ func (x *Index) versionAt(txn *badger.Txn, dbKey []byte, seq segfile.Seq) (v Ver
 	return v, true, nil
 }
 
-// Version gives a superseded version that is kept.
-func (x *Index) Version(key []byte, seq segfile.Seq) (Version, bool, error) {
-	txn := x.db.NewTransactionAt(math.MaxUint64, false)
-	defer txn.Discard()
-	return x.versionAt(txn, versionKey(key, seq), seq)
+// Get gives what the key had at the moment of the snapshot.
+func (s *Snapshot) Get(key []byte) (Entry, bool, error) { return s.x.get(s.txn, key) }
+
+// Version gives a superseded version that was kept then.
+func (s *Snapshot) Version(key []byte, seq segfile.Seq) (Version, bool, error) {
+	return s.x.versionAt(s.txn, versionKey(key, seq), seq)
 }
 
 // History gives the versions of key that are kept and not above a sequence, newest first, limit at most; the
-// present one is among them.
-func (x *Index) History(key []byte, from segfile.Seq, limit int) (list []Version, err error) {
+// present one is among them. Present and superseded ones must come from one moment: without a snapshot half of a transaction that is
+// being written would be seen.
+func (s *Snapshot) History(key []byte, from segfile.Seq, limit int) (list []Version, err error) {
+	x, txn := s.x, s.txn
 	defer x.guard(&err)
-	txn := x.db.NewTransactionAt(math.MaxUint64, false)
-	defer txn.Discard()
 	e, ok, err := x.get(txn, key)
 	if err != nil {
 		return nil, err
 	}
 	if ok && e.Seq <= from {
 		list = append(list, e.version(false))
-	}
-	if x.Versions() == 0 {
-		return list, nil
 	}
 	o := badger.DefaultIteratorOptions
 	o.PrefetchValues = false
