@@ -44,20 +44,23 @@ func (s *Store) Evict(ctx context.Context, r client.EvictRequest) (client.EvictR
 		return no("segment %s is being encoded anew", segmentObject(k))
 	}
 	healthy, reason := s.healthyConfirmed(ctx, m)
+	spare := max(healthy-int(m.K), 0)
 	if full(m) && healthy == int(m.N) {
-		return client.EvictReply{OK: true}, nil
+		return client.EvictReply{OK: true, Spare: spare}, nil
 	}
 	if reason == "" {
 		reason = "it is stored under the fallback"
 	}
 	if !r.Emergency || s.cfg.QSFS.Evict == config.EvictFull || healthy < s.floor(int(m.K)) {
-		return no("segment %s has %d of %d confirmed shards on healthy nodes: %s", segmentObject(k), healthy, m.N, reason)
+		out, _ := no("segment %s has %d of %d confirmed shards on healthy nodes: %s", segmentObject(k), healthy, m.N, reason)
+		out.Spare = spare
+		return out, nil
 	}
 	// Without d<N> the segment is not shipped again; the receipt says what there is.
 	if err := receipt.Write(s.state, k.Namespace, k.Segment, receipt.Receipt{Manifest: *m, Time: time.Now()}); err != nil {
 		return client.EvictReply{}, err
 	}
-	return client.EvictReply{OK: true}, nil
+	return client.EvictReply{OK: true, Spare: spare}, nil
 }
 
 // refusesAll says why nothing at all may be evicted now.

@@ -30,6 +30,7 @@ type MountStatus struct {
 		Segments    int    `json:"segments"`
 		LocalSealed int    `json:"local_sealed"`
 		Evicted     int    `json:"evicted"`
+		EvictedWeak int    `json:"evicted_weak"`
 		Full        bool   `json:"full"`
 		Throttled   bool   `json:"throttled"`
 		Problem     string `json:"problem"`

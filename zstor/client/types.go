@@ -132,6 +132,8 @@ type EvictRequest struct {
 type EvictReply struct {
 	OK     bool   `json:"ok"`
 	Reason string `json:"reason,omitempty"`
+	// Spare is how many more confirmed shards healthy nodes hold than a read needs; 0 also where that was not counted.
+	Spare int `json:"spare,omitempty"`
 }
 
 // Progress is one line of a long operation. The last one has Done set, with Error when it failed.

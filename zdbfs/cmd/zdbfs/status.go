@@ -137,6 +137,9 @@ func printCache(p func(string, string, ...any), c control.Cache) {
 	p("cache", "%s of %s (%s in segments, %s in stripes), %s not dispersed, %d of %d segments evicted",
 		control.Bytes(c.Used), control.Bytes(c.Budget), control.Bytes(c.SegmentBytes), control.Bytes(c.StripeBytes),
 		control.Bytes(c.Undispersed), c.Evicted, c.Segments)
+	if c.EvictedWeak > 0 {
+		p("", "%d segments were evicted that were not at full strength, to make room", c.EvictedWeak)
+	}
 	if c.Full {
 		p("", "FULL: new data is refused until something is dispersed")
 	} else if c.Throttled {

@@ -78,6 +78,7 @@ type Cache struct {
 	Segments      int   `json:"segments"`      // data segments in all
 	LocalSealed   int   `json:"local_sealed"`  // sealed ones that are on this machine
 	Evicted       int   `json:"evicted"`
+	EvictedWeak   int   `json:"evicted_weak,omitempty"` // since the mount: not at full strength, to make room
 	Hits          int64 `json:"hits"`
 	Misses        int64 `json:"misses"`
 	FetchedBytes  int64 `json:"fetched_bytes"`

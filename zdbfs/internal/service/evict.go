@@ -42,18 +42,37 @@ type evictor struct {
 	// would be refused.
 	emergency bool
 	pressure  *pressure
-	// receipt says whether there is a valid receipt for all of the segment.
-	receipt func(state string, s zdb.SegmentInfo) error
+	// receipt reads the receipt of a segment; one that is not for all of it is an error.
+	receipt receiptFunc
 	state   string
 	log     *slog.Logger
 
 	runMu sync.Mutex // one pass at a time
 
 	mu       sync.Mutex
-	receipts map[zdb.SegmentID]time.Time // modification times of those that were read and are valid
-	refused  map[zdb.SegmentID]time.Time // when zstor said no
+	receipts map[zdb.SegmentID]known // the valid ones
+	refused  map[zdb.SegmentID]refusal
+	weak     int // segments that went in an emergency
 	problem  string
 	last     usage
+}
+
+// receiptFunc says whether the segment is dispersed at full strength, all of it confirmed, or only enough of it for an
+// emergency.
+type receiptFunc func(state string, s zdb.SegmentInfo) (full bool, err error)
+
+// known is a receipt that was read, with its time of modification.
+type known struct {
+	mod  time.Time
+	full bool
+}
+
+// refusal is what zstor said no with.
+type refusal struct {
+	at        time.Time
+	emergency bool // to this question
+	spare     int
+	reason    string
 }
 
 // usage is where the local bytes are.
@@ -63,9 +82,10 @@ type usage struct {
 	localSealed int
 	evicted     int
 	local       int64 // bytes of local data segments
-	undispersed int64 // of those without a receipt
+	undispersed int64 // of those that cannot go, whatever the nodes say
+	weak        int64 // the part of undispersed that is dispersed, though not at full strength
 	stripes     int64
-	candidates  []zdb.SegmentInfo // local, sealed, with a receipt
+	candidates  []zdb.SegmentInfo // local, sealed, with a receipt that suffices
 }
 
 func (u usage) used() int64 { return u.local + u.stripes }
@@ -85,9 +105,14 @@ func (e *evictor) measure() usage {
 			continue
 		}
 		u.localSealed++
-		if e.hasReceipt(s) {
+		found, full := e.hasReceipt(s)
+		switch {
+		case full, found && e.emergency:
 			u.candidates = append(u.candidates, s)
-		} else {
+		case found:
+			u.weak += s.Size
+			u.undispersed += s.Size
+		default:
 			u.undispersed += s.Size
 		}
 	}
@@ -109,30 +134,31 @@ func (e *evictor) limit(u usage) int64 {
 	return max(min(e.budget, u.used()+free-reserve), 0)
 }
 
-// hasReceipt says whether a valid receipt for all of d<N> is there.
-func (e *evictor) hasReceipt(s zdb.SegmentInfo) bool {
+// hasReceipt says whether a valid receipt for all of d<N> is there, and whether it is for full strength.
+func (e *evictor) hasReceipt(s zdb.SegmentInfo) (found, full bool) {
 	path := filepath.Join(e.dir, "r"+strconv.FormatUint(uint64(s.ID), 10))
 	fi, err := os.Stat(path)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			e.log.Warn("a receipt cannot be read, its segment is kept", "segment", uint32(s.ID), "err", err)
 		}
-		return false
+		return false, false
 	}
 	e.mu.Lock()
-	known, ok := e.receipts[s.ID]
+	k, ok := e.receipts[s.ID]
 	e.mu.Unlock()
-	if ok && known.Equal(fi.ModTime()) {
-		return true
+	if ok && k.mod.Equal(fi.ModTime()) {
+		return true, k.full
 	}
-	if err := e.receipt(e.state, s); err != nil {
+	full, err = e.receipt(e.state, s)
+	if err != nil {
 		e.log.Warn("a receipt is not valid, its segment is kept", "segment", uint32(s.ID), "err", err)
-		return false
+		return false, false
 	}
 	e.mu.Lock()
-	e.receipts[s.ID] = fi.ModTime()
+	e.receipts[s.ID] = known{fi.ModTime(), full}
 	e.mu.Unlock()
-	return true
+	return true, full
 }
 
 // pass measures, evicts if need be, and feeds the pressure.
@@ -163,16 +189,33 @@ func (u usage) above(share float64) bool { return float64(u.used()) > share*floa
 func (e *evictor) reduce(ctx context.Context, u usage) (problem string) {
 	target := int64(lowWater * float64(u.budget))
 	local, left, problem := e.reduceTo(ctx, u.local, e.byAge(u.candidates), target, false)
-	if problem != "" && e.emergency && float64(local) > highWater*float64(u.budget) {
+	if problem != "" && e.emergency && ctx.Err() == nil && float64(local) > highWater*float64(u.budget) {
+		e.bestFirst(left)
 		_, _, problem = e.reduceTo(ctx, local, left, target, true)
 	}
+	if problem == notDispersed && u.weak > 0 {
+		problem = fmt.Sprintf(`%s of what is left are not at full strength, and evict = "full" keeps them`, control.Bytes(u.weak))
+	}
 	return problem
+}
+
+// notDispersed is the reason when there is nothing that zstor could be asked for.
+const notDispersed = "what is left is not dispersed yet"
+
+// bestFirst sorts those that zstor refused: first what has the most shards beyond those that a read needs, then the coldest,
+// in which order they are.
+func (e *evictor) bestFirst(queue []candidate) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	slices.SortStableFunc(queue, func(a, b candidate) int {
+		return cmp.Compare(e.refused[b.ID].spare, e.refused[a.ID].spare)
+	})
 }
 
 // reduceTo goes through a queue once. It gives the local bytes that are left and what stayed.
 func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, target int64, emergency bool) (int64, []candidate, string) {
 	var left []candidate
-	refusal := "what is left is not dispersed yet"
+	why := notDispersed
 	for local+e.cache.Size() > target {
 		if ctx.Err() != nil {
 			return local, append(left, queue...), ctx.Err().Error()
@@ -183,7 +226,7 @@ func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, 
 			c := queue[0]
 			queue = queue[1:]
 			if reason := e.evict(ctx, c.SegmentInfo, emergency); reason != "" {
-				refusal = reason
+				why = reason
 				left = append(left, c)
 				continue
 			}
@@ -191,7 +234,7 @@ func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, 
 		case ok:
 			e.cache.DropColdest()
 		default:
-			return local, left, refusal
+			return local, left, why
 		}
 	}
 	return local, left, ""
@@ -231,45 +274,51 @@ func (e *evictor) path(id zdb.SegmentID) string {
 // evict asks zstor and removes the segment, or gives the reason why not.
 func (e *evictor) evict(ctx context.Context, s zdb.SegmentInfo, emergency bool) string {
 	e.mu.Lock()
-	t, no := e.refused[s.ID]
+	r, no := e.refused[s.ID]
 	e.mu.Unlock()
-	if no && !emergency && time.Since(t) < askAgain {
-		return "zstor does not agree yet"
+	if no && (!emergency || r.emergency) && time.Since(r.at) < askAgain {
+		return r.reason
 	}
-	reason := e.consent(ctx, s.ID, emergency)
-	if reason == "" {
+	r = e.consent(ctx, s.ID, emergency)
+	if r.reason == "" {
 		if err := e.data.Evict(ctx, s.ID); err != nil {
-			reason = fmt.Sprintf("segment %d: %v", uint32(s.ID), err)
+			r.reason = fmt.Sprintf("segment %d: %v", uint32(s.ID), err)
 			e.log.Warn("a segment was not evicted", "segment", uint32(s.ID), "err", err)
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if reason != "" {
-		e.refused[s.ID] = time.Now()
-		return reason
+	if r.reason != "" {
+		e.refused[s.ID] = r
+		return r.reason
 	}
 	delete(e.refused, s.ID)
 	delete(e.receipts, s.ID)
-	e.log.Debug("segment evicted", "segment", uint32(s.ID), "bytes", s.Size)
+	if !emergency {
+		e.log.Debug("segment evicted", "segment", uint32(s.ID), "bytes", s.Size)
+		return ""
+	}
+	e.weak++
+	e.log.Warn("a segment was evicted that is not at full strength: the cache is full", "segment", uint32(s.ID), "bytes", s.Size, "spare_shards", r.spare)
 	return ""
 }
 
 // consent asks zstor whether the nodes that hold the segment are well right now. A receipt alone says
-// only that they once were.
-func (e *evictor) consent(ctx context.Context, id zdb.SegmentID, emergency bool) string {
+// only that they once were. A refusal without a reason is consent.
+func (e *evictor) consent(ctx context.Context, id zdb.SegmentID, emergency bool) refusal {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := e.zstor.Evict(ctx, client.EvictRequest{Namespace: client.NamespaceData, Segment: uint32(id), Emergency: emergency})
+	out := refusal{at: time.Now(), emergency: emergency, spare: r.Spare}
 	switch {
 	case err != nil:
-		return err.Error()
+		out.reason = err.Error()
 	case !r.OK && r.Reason == "":
-		return "zstor does not agree"
+		out.reason = "zstor does not agree"
 	case !r.OK:
-		return r.Reason
+		out.reason = r.Reason
 	}
-	return ""
+	return out
 }
 
 // all evicts every sealed segment that may go, and every stripe.
@@ -295,6 +344,9 @@ func (e *evictor) all(ctx context.Context) (control.EvictReply, error) {
 	for _, s := range e.data.Segments() {
 		if s.Local && s.Sealed && out.Kept[e.name(s.ID)] == "" {
 			out.Kept[e.name(s.ID)] = "it has no receipt yet"
+			if found, _ := e.hasReceipt(s); found {
+				out.Kept[e.name(s.ID)] = "it is not at full strength"
+			}
 		}
 	}
 	out.Bytes += e.cache.Clear()
@@ -318,25 +370,26 @@ func (e *evictor) setProblem(p string) {
 // status fills in what the last pass saw.
 func (e *evictor) status() control.Cache {
 	e.mu.Lock()
-	u, problem := e.last, e.problem
+	u, problem, weak := e.last, e.problem, e.weak
 	e.mu.Unlock()
 	st, ns := e.cache.Stats(), e.data.Stats()
 	return control.Cache{
 		Budget: u.budget, Used: u.local + st.Bytes, SegmentBytes: u.local, StripeBytes: st.Bytes,
-		Undispersed: u.undispersed, Segments: u.segments, LocalSealed: u.localSealed, Evicted: u.evicted,
+		Undispersed: u.undispersed, Segments: u.segments, LocalSealed: u.localSealed, Evicted: u.evicted, EvictedWeak: weak,
 		Hits: st.Hits, Misses: st.Misses, FetchedBytes: int64(ns.FetchedBytes), DamagedStripe: st.Damaged,
 		Throttled: e.pressure.slowing(), Full: e.pressure.full(), Problem: problem,
 	}
 }
 
-// checkReceipt reads a receipt and compares it with the segment.
-func checkReceipt(state string, s zdb.SegmentInfo) error {
+// checkReceipt reads a receipt and compares it with the segment. What is not confirmed does not count as full: zstor does
+// not let it go either.
+func checkReceipt(state string, s zdb.SegmentInfo) (full bool, err error) {
 	r, err := client.ReadReceipt(state, client.NamespaceData, uint32(s.ID))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if r.Length != s.Length {
-		return fmt.Errorf("it is for %d bytes, the segment has %d", r.Length, s.Length)
+		return false, fmt.Errorf("it is for %d bytes, the segment has %d", r.Length, s.Length)
 	}
-	return nil
+	return r.Full && r.Confirmed, nil
 }

@@ -31,6 +31,8 @@ type fakeZstor struct {
 	fencedBy  string // reason; heads fail with it
 	problem   string // nothing ships
 	consent   string // reason of refusal; empty: yes
+	weak      bool   // one node is away: segments are above the floor, and not at full strength
+	asked     []fakeEvict
 	cut       client.CutNote
 	stash     map[uint32][]byte // data segments
 	stripes   int
@@ -40,6 +42,16 @@ type fakeZstor struct {
 }
 
 const fakeStripe = 1 << 20
+
+// fakeEvict is a call for consent, of a segment that was dispersed.
+type fakeEvict struct {
+	segment   uint32
+	spare     int
+	emergency bool
+}
+
+// spare of a segment while a node is away.
+func (z *fakeZstor) spare(segment uint32) int { return 1 + int(segment)%2 }
 
 func newFakeZstor(t *testing.T, socket, state string) *fakeZstor {
 	z := &fakeZstor{t: t, socket: socket, state: state, verdict: client.Verified, stash: make(map[uint32][]byte)}
@@ -135,6 +147,11 @@ func (z *fakeZstor) handler() http.Handler {
 		if _, ok := z.stash[in.Segment]; !ok {
 			return client.EvictReply{Reason: "not dispersed"}, nil
 		}
+		if z.weak {
+			c := fakeEvict{in.Segment, z.spare(in.Segment), in.Emergency}
+			z.asked = append(z.asked, c)
+			return client.EvictReply{OK: in.Emergency, Reason: "a node is away", Spare: c.spare}, nil
+		}
 		return client.EvictReply{OK: z.consent == "", Reason: z.consent}, nil
 	})
 	handle("GET /v1/status", func(*http.Request) (any, error) {
@@ -205,8 +222,14 @@ func (z *fakeZstor) disperse() error {
 		if err != nil {
 			continue
 		}
+		receipt := "receipt"
+		if z.weak {
+			receipt = "weak receipt"
+		}
 		if _, ok := z.stash[uint32(id)]; ok {
-			continue
+			if b, err := os.ReadFile(filepath.Join(dir, "r"+n)); err == nil && string(b) == receipt {
+				continue
+			}
 		}
 		b, err := os.ReadFile(filepath.Join(dir, "d"+n))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -216,7 +239,7 @@ func (z *fakeZstor) disperse() error {
 			return err
 		}
 		z.stash[uint32(id)] = b
-		if err := os.WriteFile(filepath.Join(dir, "r"+n), []byte("receipt"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "r"+n), []byte(receipt), 0o600); err != nil {
 			return err
 		}
 	}

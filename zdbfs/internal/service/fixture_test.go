@@ -52,12 +52,12 @@ func mountChild(path string) exit.Code {
 		Config: cfg, TakeOver: os.Getenv(envTakeOver) != "", Log: log,
 		StopTimeout: 20 * time.Second, ZstorWait: 500 * time.Millisecond,
 		patience: patience{time.Second, 3 * time.Second},
-		receipt: func(state string, s zdb.SegmentInfo) error {
-			path := filepath.Join(state, dataDir, client.NamespaceData, "r"+itoa(uint32(s.ID)))
-			if b, err := os.ReadFile(path); err != nil || string(b) != "receipt" {
-				return errors.Join(errors.New("not a receipt"), err)
+		receipt: func(state string, s zdb.SegmentInfo) (bool, error) {
+			b, err := os.ReadFile(filepath.Join(state, dataDir, client.NamespaceData, "r"+itoa(uint32(s.ID))))
+			if err != nil || string(b) != "receipt" && string(b) != "weak receipt" {
+				return false, errors.Join(errors.New("not a receipt"), err)
 			}
-			return nil
+			return string(b) == "receipt", nil
 		},
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ type Options struct {
 	Notify func(state string)
 
 	// For tests.
-	receipt  func(state string, s zdb.SegmentInfo) error
+	receipt  receiptFunc
 	patience patience
 }
 
@@ -298,7 +298,7 @@ func (s *Service) openCore(ctx context.Context) error {
 		zstor: s.zstor, data: s.eng.data, cache: s.cache, budget: budget,
 		dir: s.state.path(dataDir, client.NamespaceData), emergency: q.Evict != config.EvictFull,
 		pressure: s.pressure, receipt: s.opt.receipt, state: s.state.dir, log: s.log,
-		receipts: make(map[zdb.SegmentID]time.Time), refused: make(map[zdb.SegmentID]time.Time),
+		receipts: make(map[zdb.SegmentID]known), refused: make(map[zdb.SegmentID]refusal),
 	}
 	s.link = &link{
 		zstor: s.zstor, eng: s.eng, fs: s.fs, st: s.state, every: max(q.SyncInterval/2, 50*time.Millisecond),

@@ -1,0 +1,117 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestEmergency: a node is away, nothing is at full strength. The cache takes what it can, then segments go that have shards
+// to spare, those with the most of them first, and the writer goes on.
+func TestEmergency(t *testing.T) {
+	m := newMachine(t, `segment_size_data = "1MiB"`, `cache_size = "16MiB"`)
+	m.z.with(func() { m.z.weak = true })
+	m.mount()
+	data := pattern(6, 40<<20)
+	for i := range 10 {
+		writeSynced(t, m.path(fmt.Sprint(i)), data[i*4<<20:(i+1)*4<<20])
+		m.ship() // the fake takes a cut with each announcement
+	}
+	// 40 MiB were written, the pass leaves less than 15.
+	m.eventually("the budget", func() error {
+		c := m.status().Cache
+		if c.EvictedWeak != c.Evicted {
+			t.Fatalf("%d segments evicted, %d of them in an emergency", c.Evicted, c.EvictedWeak)
+		}
+		if c.EvictedWeak < 6 || c.Used > 15<<20 {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	m.z.with(func() {
+		// Within one pass, that is between two questions that are no emergencies.
+		least, gone, better := 1<<30, 0, 0
+		for _, a := range m.z.asked {
+			switch {
+			case !a.emergency:
+				least = 1 << 30
+				continue
+			case a.spare > least:
+				t.Errorf("segment %d with %d shards to spare went after one with %d", a.segment, a.spare, least)
+			case a.spare == 2:
+				better++
+			}
+			least = a.spare
+			gone++
+		}
+		if gone < 6 || better == 0 {
+			t.Errorf("%d questions in an emergency, %d for segments with two shards to spare", gone, better)
+		}
+	})
+	dropKernelCaches(t)
+	for i := range 10 {
+		wantFile(t, m.path(fmt.Sprint(i)), data[i*4<<20:(i+1)*4<<20])
+	}
+	m.stop()
+}
+
+// TestEvictFullKeepsWhatIsWeak: with evict = "full" nobody asks for a segment that is not at full strength. It counts as what
+// cannot go: writers are refused, and go on when it is.
+func TestEvictFullKeepsWhatIsWeak(t *testing.T) {
+	m := newMachine(t, `segment_size_data = "1MiB"`, `cache_size = "16MiB"`, `evict = "full"`)
+	m.z.with(func() { m.z.weak = true })
+	m.mount()
+	data := pattern(7, 1<<20)
+	var err error
+	n := 0
+	for ; n < 200 && err == nil; n++ {
+		err = writeDirect(m.path(fmt.Sprint(n)), data)
+		if n%4 == 3 {
+			m.ship() // so that the pressure is not for want of a cut
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) || n > 40 {
+		t.Fatalf("after %d MiB: %v", n, err)
+	}
+	m.ship()
+	m.eventually("the count", func() error {
+		if c := m.status().Cache; c.Undispersed < 14<<20 || c.Problem == "" || !c.Throttled && !c.Full {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	c := m.status().Cache
+	if c.Evicted != 0 || c.EvictedWeak != 0 {
+		t.Errorf("%d segments were evicted", c.Evicted)
+	}
+	t.Logf("refused after %d MiB: %s", n, c.Problem)
+	m.z.with(func() {
+		if len(m.z.asked) > 0 {
+			t.Errorf("zstor was asked %d times, first %+v", len(m.z.asked), m.z.asked[0])
+		}
+		m.z.weak = false
+	})
+	m.eventually("room", func() error {
+		m.ship()
+		return writeDirect(m.path("later"), data)
+	})
+	dropKernelCaches(t)
+	for i := range n - 1 {
+		wantFile(t, m.path(fmt.Sprint(i)), data)
+	}
+	m.stop()
+}
+
+// writeDirect makes a file past the kernel's cache, so that a refusal is heard at once.
+func writeDirect(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(int(f.Fd()), data)
+	return errors.Join(err, f.Close())
+}
