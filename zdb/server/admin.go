@@ -13,7 +13,7 @@ func cmdNSNew(s *session, args [][]byte) {
 		s.fail(errNamespaceLong)
 		return
 	}
-	switch err := s.srv.createNamespace(s.srv.ctx, string(args[1]), settings{}, nil); err {
+	switch err := s.srv.createNamespace(s.srv.ctx, string(args[1]), s.srv.o.newSettings(), nil); err {
 	case nil:
 		s.ok()
 	case errBadName:
@@ -106,6 +106,10 @@ func cmdNSSet(s *session, args [][]byte) {
 		change = func(set *settings) { set.Private = !on }
 	case "worm":
 		change = func(set *settings) { set.Worm = on }
+	case "keep_last", "keep_deleted":
+		if change = s.setKeep(property, value); change == nil {
+			return
+		}
 	}
 	if change == nil {
 		s.fail(errProperty)

@@ -9,7 +9,7 @@ import (
 // cmdCAS is CAS key new [expected]: sets key to new if its value is expected, or, without expected, if it does not exist.
 // → 1 when it was set or had that value already, else the present value, nil when there is none.
 func cmdCAS(s *session, args [][]byte) {
-	if !s.mayStore(args[1]) {
+	if !s.mayStore(args[1], args[2]) {
 		return
 	}
 	if len(args[1]) == 0 { // new ids are for SET

@@ -13,7 +13,7 @@ import (
 func cmdSet(s *session, args [][]byte) {
 	key, value := args[1], args[2]
 	at, ok := s.timestamp(args, 3)
-	if !ok || !s.mayStore(key) {
+	if !ok || !s.mayStore(key, value) {
 		return
 	}
 	eng := s.engine()
@@ -63,7 +63,7 @@ func (s *session) timestamp(args [][]byte, i int) (at time.Time, ok bool) {
 }
 
 // mayStore checks what SET and CAS have in common, up to the locks.
-func (s *session) mayStore(key []byte) bool {
+func (s *session) mayStore(key, value []byte) bool {
 	if len(key) > maxKey {
 		s.fail(errSetKeyLong)
 		return false
@@ -75,7 +75,8 @@ func (s *session) mayStore(key []byte) bool {
 		s.fail(errKeyNeeded)
 		return false
 	}
-	return true
+	s.mayGrow(key, value)
+	return !s.broken
 }
 
 // An oldEntry is what a write finds in the place of its key.
@@ -152,7 +153,7 @@ func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry, at 
 			s.fail(errWrite)
 			return nil, 0, false
 		}
-		if !n.reserve(delta, limit) {
+		if !s.fits(delta) || !n.reserve(delta, limit) {
 			s.fail(errQuota)
 			return nil, 0, false
 		}
@@ -221,6 +222,7 @@ func cmdDel(s *session, args [][]byte) {
 		s.fail(errWormDelete)
 		return
 	}
+	s.willDelete(key)
 	s.batch.Reset()
 	s.batch.Delete(n.inside(key))
 	s.batch.SetTime(at)

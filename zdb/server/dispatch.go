@@ -58,6 +58,8 @@ var commands = named(map[string]*command{
 	"NSSET":       {min: 4, max: 4, full: true, admin: true, run: cmdNSSet},
 	"NSINFO":      {min: 2, max: 2, full: true, run: cmdNSInfo},
 	"NSLIST":      {min: 1, run: cmdNSList},
+	"COMPACT":     {min: 2, max: 3, full: true, admin: true, run: cmdCompact},
+	"KEPT":        {min: 3, max: 6, admin: true, run: cmdKept},
 	"NSJUMP":      {min: 1, admin: true, run: cmdNSJump},
 })
 
@@ -112,11 +114,14 @@ func (s *session) execute(args [][]byte) {
 func (s *session) run(c *command, args [][]byte) {
 	if s.srv.metrics == nil {
 		c.run(s, args)
-		return
+	} else {
+		began := time.Now()
+		c.run(s, args)
+		s.srv.metrics.observe(c, began)
 	}
-	began := time.Now()
-	c.run(s, args)
-	s.srv.metrics.observe(c, began)
+	if s.reserved > 0 {
+		s.grew()
+	}
 }
 
 // allowed checks what the table says of a command. On failure it has answered.

@@ -20,6 +20,11 @@ func cmdFlush(s *session, _ [][]byte) {
 		s.fail(errWormDelete)
 		return
 	}
+	if set.KeepDeleted > 0 && !s.admin {
+		s.srv.stats.unauthorized.Add(1)
+		s.fail(errFlushKept)
+		return
+	}
 	// What this connection wrote is made durable with the rest of the namespace before it goes.
 	switch err := s.srv.emptyNamespace(s.srv.ctx, s.ns); err {
 	case nil:
@@ -48,6 +53,8 @@ func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
 	defer n.life.Unlock()
 	if eng := n.eng.Swap(nil); eng != nil {
 		n.count.stop()
+		n.quota.stop()
+		n.compaction.stop()
 		if err := eng.Close(); err != nil {
 			s.log.Warn("closing a namespace before it is emptied", "namespace", n.name, "err", err)
 		}

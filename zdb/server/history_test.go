@@ -31,6 +31,14 @@ func (w *wire) history(key string) (values []string) {
 	}
 }
 
+// keepLast sets what NSSET does not take for the default namespace.
+func keepLast(t *testing.T, ts *testServer, n int) {
+	t.Helper()
+	if err := ts.changeSettings(ts.lookup(defaultNamespace), func(set *settings) { set.KeepLast = n }, false, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestHistory(t *testing.T) {
 	ts := start(t, nil)
 	w, admin := ts.dial(), ts.adminWire()
@@ -41,9 +49,7 @@ func TestHistory(t *testing.T) {
 		do("-No more history", "HISTORY", "k", strings.Repeat("\x00", 8)), do("-Invalid arguments (index query)", "HISTORY", "k", strings.Repeat("\xff", 8)),
 		do("-Key not found", "HISTORY", ""), do("-Invalid arguments", "HISTORY", strings.Repeat("k", 256)),
 	})
-	if err := ts.lookup("default").eng.Load().SetRetention(zdb.Retention{KeepLast: 3}); err != nil {
-		t.Fatal(err)
-	}
+	keepLast(t, ts, 3)
 	big := strings.Repeat("3 is large ", 60_000)
 	for _, v := range []string{big, "4", "5"} {
 		w.want(`"k"`, "SET", "k", v)
@@ -88,9 +94,7 @@ func TestHistoryOfIDs(t *testing.T) {
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential })
 	w := ts.dial()
 	w.want(quoted(0), "SET", "", "a")
-	if err := ts.lookup("default").eng.Load().SetRetention(zdb.Retention{KeepLast: 2}); err != nil {
-		t.Fatal(err)
-	}
+	keepLast(t, ts, 2)
 	w.want(quoted(0), "SET", id(0), "b")
 	if got := fmt.Sprint(w.history(id(0))); got != "[b a]" {
 		t.Errorf("history: %s", got)

@@ -226,6 +226,8 @@ func (n *namespace) describe(eng *zdb.Namespace, admin bool) string {
 	t.line("data_disk_used_bytes", stats.LocalBytes)
 	t.line("writable", yesNo(eng.Err() == nil && !stats.NoSpace))
 	t.line("sync", syncName(o.NoSync))
+	t.line("keep_last", max(set.KeepLast, 1))
+	t.line("keep_deleted", formatAge(time.Duration(set.KeepDeleted)))
 	n.traffic.lines(&t)
 	return t.String()
 }

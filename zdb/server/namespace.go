@@ -54,6 +54,9 @@ type namespace struct {
 	failures, failedAt atomic.Int64 // commands that the engine failed, and when the last one was, in Unix seconds
 	damage             atomic.Int64 // those of them that met damaged bytes
 
+	quota      quota
+	compaction compaction
+
 	count
 	traffic
 }
@@ -77,6 +80,11 @@ func (n *namespace) open(ctx context.Context) error {
 	}
 	o := n.srv.o.namespaceOptions()
 	o.OnSeal = n.jumped
+	set := n.set.Load()
+	o.Retention = set.retention()
+	if limit := n.limit(); limit > 0 {
+		o.SegmentSize = quotaSegment(limit, n.srv.segmentSize())
+	}
 	o.OnDurable = func(h zdb.Head) { n.durable.Store(uint64(h.Seq)) }
 	eng, err := n.srv.db.Namespace(ctx, n.name, o)
 	if err != nil {
@@ -129,6 +137,8 @@ func (n *namespace) detach() error {
 		return nil
 	}
 	n.count.stop()
+	n.quota.stop()
+	n.compaction.stop()
 	return eng.Close()
 }
 

@@ -115,6 +115,7 @@ func (s *Server) protectDefault(n *namespace) {
 	if s.o.MaxSize > 0 {
 		set.MaxSize = s.o.MaxSize
 	}
+	set.KeepDeleted = keepTime(s.o.KeepDeleted)
 	rights := s.rights.Load()
 	if s.o.Protect {
 		if set.Password = rights.hash; set.Password == nil {
@@ -135,7 +136,7 @@ func (s *Server) saved() map[string]*settings {
 	for name, n := range s.namespaces {
 		set := *n.set.Load()
 		if name == defaultNamespace {
-			set.Password, set.MaxSize = nil, 0 // they can only be the command line's
+			set.Password, set.MaxSize, set.KeepDeleted = nil, 0, 0 // they can only be the command line's
 		}
 		all[name] = &set
 	}
@@ -202,10 +203,10 @@ func (s *Server) EnsureNamespace(ctx context.Context, name, password string) err
 		}
 		return nil
 	}
-	var set settings
+	set := s.o.newSettings()
 	var known *string
 	if password != "" {
-		set = settings{Password: s.hashing.newHash(password), Private: true}
+		set.Password, set.Private = s.hashing.newHash(password), true
 		known = &password
 	}
 	if err := s.createNamespace(ctx, name, set, known); err != nil {
@@ -277,7 +278,7 @@ func (s *Server) changeLocked(n *namespace, change func(*settings), password boo
 	all := s.saved()
 	stored := set
 	if n.name == defaultNamespace {
-		stored.Password, stored.MaxSize = nil, 0
+		stored.Password, stored.MaxSize, stored.KeepDeleted = nil, 0, 0
 	}
 	all[n.name] = &stored
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
@@ -286,6 +287,14 @@ func (s *Server) changeLocked(n *namespace, change func(*settings), password boo
 	if password {
 		n.known.Store(nil) // before the new hash, so that no moment accepts the old password for the new one
 	}
+	kept := *n.set.Load().retention()
 	n.set.Store(&set)
+	if r := *set.retention(); r != kept {
+		n.life.RLock()
+		defer n.life.RUnlock()
+		if eng := n.eng.Load(); eng != nil { // else it learns when it is opened
+			return eng.SetRetention(r)
+		}
+	}
 	return nil
 }

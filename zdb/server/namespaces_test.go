@@ -323,7 +323,7 @@ func TestRegistryFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, content := range map[string]string{
-		"empty": "", "cut": string(good[:len(good)-5]), "of another version": `{"version":2,"namespaces":{}}`, "without namespaces": `{"version":1}`,
+		"empty": "", "cut": string(good[:len(good)-5]), "of another version": `{"version":3,"namespaces":{}}`, "without namespaces": `{"version":1}`,
 		"with a null": `{"version":1,"namespaces":{"ns":null}}`, "with a bad hash": `{"version":1,"namespaces":{"ns":{"password":{"time":0}}}}`, "missing": "-",
 	} {
 		if content == "-" {
@@ -389,6 +389,7 @@ func FuzzRegistry(f *testing.F) {
 	f.Add([]byte(`{"version":1,"namespaces":{"default":{},"ns":{"maxsize":16,"private":true,"worm":true,"locked":true,"removing":true}}}`))
 	f.Add([]byte(`{"version":1,"namespaces":{"ns":{"password":{"time":1,"memory_kib":16384,"threads":1,"salt":"AAAAAAAAAAAAAAAAAAAAAA==","hash":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}}}`))
 	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":2,"namespaces":{"ns":{"keep_last":3,"keep_deleted":"30d","sequential":true}}}`))
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`not JSON`))
 	f.Add([]byte(`{"version":1,"namespaces":{"ns":{"password":{"time":0}}}}`))

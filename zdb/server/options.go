@@ -23,10 +23,17 @@ type Options struct {
 	MaxSize uint64
 	// Mode fixes the mode of all namespaces. Default: each has its own.
 	Mode Mode
+	// KeepDeleted is what namespaces that are made from now on begin with, see NSSET keep_deleted, and what the default
+	// namespace has. It needs an admin password.
+	KeepDeleted time.Duration
 	// NoSync acknowledges writes before they are durable. The engine still syncs every FlushInterval.
 	NoSync bool
 	// FlushInterval is the age at which unsynced writes are made durable without being asked. Default: the engine's, 1 s.
 	FlushInterval time.Duration
+	// NoCompaction leaves the space of dead entries to COMPACT and to maxsize. CompactRate bounds what compaction copies in
+	// bytes per second, while the disk is not much fuller than it should be; default the engine's, negative no bound.
+	NoCompaction bool
+	CompactRate  int64
 	// Rotate is the age at which an active segment that has entries is sealed. 0 leaves it to the size.
 	Rotate time.Duration
 	// SegmentSize is the length at which a data segment is sealed. Default: the engine's.
@@ -111,6 +118,12 @@ func (o Options) Validate() error {
 	if _, err := newAdminRights(o.Admin); err != nil {
 		faults = append(faults, err)
 	}
+	if o.KeepDeleted < 0 || o.KeepDeleted > maxKeepDeleted {
+		faults = append(faults, errors.New("the time to keep what was deleted is below 0 or above 100 years"))
+	}
+	if o.KeepDeleted > 0 && o.Admin == "" {
+		faults = append(faults, errors.New("keeping what was deleted needs an admin password: without one everybody may end it"))
+	}
 	if o.IdleTimeout < 0 || o.FlushInterval < 0 || o.Rotate < 0 {
 		faults = append(faults, errors.New("a time is negative"))
 	}
@@ -123,6 +136,9 @@ func (o Options) Validate() error {
 	return errors.Join(faults...)
 }
 
+// newSettings are those of a namespace that is made now.
+func (o Options) newSettings() settings { return settings{KeepDeleted: keepTime(o.KeepDeleted)} }
+
 // inlineMax is the longest value kept in the index too. Records of metadata nodes such as an epoch are below it.
 const inlineMax = 256
 
@@ -133,14 +149,15 @@ func (o Options) namespaceOptions() zdb.NamespaceOptions {
 		InlineMax:     inlineMax,
 		FlushInterval: o.FlushInterval,
 		Ballast:       max(o.Ballast, 0),
+		Compaction:    zdb.Compaction{Auto: !o.NoCompaction, RateBytes: o.CompactRate},
 	}
 }
 
-// engineEpoch is the epoch in the sequences of a server's log. Servers are never taken over by another machine.
-const engineEpoch = 1
+// Epoch is the epoch in the sequences of a server's log. Servers are never taken over by another machine.
+const Epoch = 1
 
 func (o Options) engineOptions() zdb.Options {
-	e := zdb.Options{DataDir: o.DataDir, IndexDir: o.IndexDir, Epoch: engineEpoch, Log: o.Log, MaxIndexes: maxIndexes}
+	e := zdb.Options{DataDir: o.DataDir, IndexDir: o.IndexDir, Epoch: Epoch, Log: o.Log, MaxIndexes: maxIndexes}
 	if o.Engine != nil {
 		o.Engine(&e)
 	}

@@ -13,14 +13,15 @@ import (
 // whole: written aside, synced, renamed, directory synced. A namespace exists when the registry has it; directories
 // alone do not make one, because a namespace without its settings would be one without its password.
 const (
-	registryName    = ".namespaces.json" // with a dot, as no directory of a namespace has
-	registryVersion = 1
+	registryName = ".namespaces.json" // with a dot, as no directory of a namespace has
+	// Version 2 may have keep_last, keep_deleted and sequential, which a server that knows only version 1 would ignore.
+	registryVersion = 2
 )
 
 // settings are what NSSET changes.
 type settings struct {
 	Password *passwordHash `json:"password,omitempty"`
-	MaxSize  uint64        `json:"maxsize,omitempty"` // bytes of live payload; 0 is no limit
+	MaxSize  uint64        `json:"maxsize,omitempty"` // bytes, see quota; 0 is no limit
 	Private  bool          `json:"private,omitempty"` // needs the password even for reading
 	Worm     bool          `json:"worm,omitempty"`
 	// Sequential: the server gives out the keys.
@@ -29,6 +30,10 @@ type settings struct {
 	Frozen     bool `json:"frozen,omitempty"` // no writes and no reads
 	// Flushing marks a namespace whose data is being removed, which goes on at the next start.
 	Flushing bool `json:"flushing,omitempty"`
+	// KeepLast is how many versions of a key stay, the present one counted; 0 is 1. KeepDeleted is how long a version stays
+	// after it was overwritten or deleted.
+	KeepLast    int      `json:"keep_last,omitempty"`
+	KeepDeleted keepTime `json:"keep_deleted,omitzero"`
 	// Removing marks a namespace whose removal has begun and goes on at the next start.
 	Removing bool `json:"removing,omitempty"`
 }
@@ -60,7 +65,7 @@ func decodeRegistry(raw []byte) (map[string]*settings, error) {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
-	if f.Version != registryVersion {
+	if f.Version < 1 || f.Version > registryVersion {
 		return nil, fmt.Errorf("version %d is not known to this server", f.Version)
 	}
 	if f.Namespaces == nil {
@@ -70,10 +75,8 @@ func decodeRegistry(raw []byte) (map[string]*settings, error) {
 		if s == nil {
 			return nil, fmt.Errorf("namespace %q: no settings", name)
 		}
-		if s.Password != nil {
-			if err := s.Password.validate(); err != nil {
-				return nil, fmt.Errorf("namespace %q: %w", name, err)
-			}
+		if err := s.validate(); err != nil {
+			return nil, fmt.Errorf("namespace %q: %w", name, err)
 		}
 	}
 	return f.Namespaces, nil

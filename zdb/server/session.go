@@ -38,6 +38,9 @@ type session struct {
 	number    int64     // of the connection
 	waits     time.Time // for what others do, until then; the idle timeout begins after it
 
+	reserved int64 // bytes of the namespace's quota, for the command that runs
+	over     bool  // the namespace is at its limit; see mayGrow
+
 	batch    *zdb.Batch // reused by writes
 	scratch  []byte     // for comparing values
 	commands int64      // executed and not yet published

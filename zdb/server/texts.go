@@ -49,6 +49,13 @@ const (
 	errModeInUse      = "Cannot change mode of used namespace"
 	errCannotSaveProp = "Could not save the namespace settings"
 
+	errFlushKept      = "Permission denied (keep_deleted: only the admin may flush)"
+	errCompact        = "Unknown COMPACT subcommand (ALL, STATUS)"
+	errKept           = "Unknown KEPT subcommand (KEYS, VERSIONS, GET)"
+	errKeepLast       = "Invalid property value (expected: a number of versions, at least 1)"
+	errKeepDeleted    = "Invalid property value (expected: a time such as 30d, 12h or 0)"
+	errKeepNeedsAdmin = "keep_deleted needs a server with an admin password (here everybody is admin)"
+
 	errAuthDisabled   = "Authentication disabled"
 	errDenied         = "Access denied"
 	errPasswordLong   = "Password too long"

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"qsfs/zdb"
+)
+
+// keptVersions is how many versions KEPT VERSIONS lists at most.
+const keptVersions = 1000
+
+// cmdKept is what the admin sees of the past of a namespace, whichever is selected and whatever its password:
+//
+//	KEPT KEYS ns [prefix] [cursor] [count]  → [next cursor or nil, [[key, deleted at, written at, length]…]]
+//	KEPT VERSIONS ns key [before]           → [[sequence, time, deleted 0/1, length]…], newest first
+//	KEPT GET ns key sequence                → the value of that version
+//
+// KEYS lists keys that are deleted and of which a value is kept, in their order. Times are Unix milliseconds. Keys of a
+// sequential namespace are its ids.
+func cmdKept(s *session, args [][]byte) {
+	n := s.srv.lookup(string(args[2]))
+	if n == nil {
+		s.fail(errNoNamespace)
+		return
+	}
+	var run func(n *namespace, eng *zdb.Namespace, args [][]byte) error
+	switch strings.ToUpper(string(args[1])) {
+	case "KEYS":
+		run = s.keptKeys
+	case "VERSIONS":
+		run = s.keptVersions
+	case "GET":
+		run = s.keptGet
+	default:
+		s.fail(errKept)
+		return
+	}
+	eng, err := n.acquire(s.srv.ctx)
+	if err == nil {
+		err = run(n, eng, args[3:])
+		n.release()
+	}
+	if err != nil {
+		s.srv.trouble("read what is kept", n.name, err)
+		s.fail(errInternal)
+	}
+}
+
+func (s *session) keptKeys(n *namespace, eng *zdb.Namespace, args [][]byte) error {
+	var prefix, lower []byte
+	count := scanPage
+	if len(args) > 0 {
+		prefix = args[0]
+		lower = prefix
+	}
+	if len(args) > 1 && len(args[1]) > 0 {
+		lower = after(n.inside(args[1]))
+	}
+	if len(args) > 2 {
+		c, err := strconv.Atoi(string(args[2]))
+		if err != nil || c < 1 {
+			s.fail(errCount)
+			return nil
+		}
+		count = min(c, scanPageMax)
+	}
+	if len(args) > 3 || n.sequential() && len(prefix) > 0 {
+		s.fail(errArguments)
+		return nil
+	}
+	if n.sequential() && lower == nil {
+		lower = firstID
+	}
+	it, err := eng.NewDeletedIter(s.srv.ctx, zdb.IterOptions{Lower: lower, Upper: behindPrefix(prefix)})
+	if err != nil {
+		return err
+	}
+	type gone struct {
+		key           []byte
+		deleted, last zdb.Version
+	}
+	var page []gone
+	for ok := it.Seek(nil); ok && len(page) <= count; ok = it.Next() {
+		page = append(page, gone{append([]byte(nil), n.outside(it.Key())...), it.Deleted(), it.Last()})
+	}
+	if err := errors.Join(it.Err(), it.Close()); err != nil {
+		return err
+	}
+	s.array(2)
+	if len(page) > count {
+		page = page[:count]
+		s.bulk(page[count-1].key)
+	} else {
+		s.null()
+	}
+	s.array(len(page))
+	for _, g := range page {
+		s.array(4)
+		s.bulk(g.key)
+		s.integer(g.deleted.Time.UnixMilli())
+		s.integer(g.last.Time.UnixMilli())
+		s.integer(g.last.Length)
+	}
+	return nil
+}
+
+func (s *session) keptVersions(n *namespace, eng *zdb.Namespace, args [][]byte) error {
+	var before uint64
+	var err error
+	if len(args) == 2 {
+		before, err = strconv.ParseUint(string(args[1]), 10, 64)
+	}
+	if len(args) < 1 || len(args) > 2 || err != nil || !n.mayBeKey(args[0]) {
+		s.fail(errArguments)
+		return nil
+	}
+	list, err := eng.History(s.srv.ctx, n.inside(args[0]), zdb.Seq(before), keptVersions)
+	if err != nil {
+		return err
+	}
+	s.array(len(list))
+	for _, v := range list {
+		s.array(4)
+		s.text(strconv.FormatUint(uint64(v.Seq), 10))
+		s.integer(v.Time.UnixMilli())
+		deleted := int64(0)
+		if v.Deleted {
+			deleted = 1
+		}
+		s.integer(deleted)
+		s.integer(v.Length)
+	}
+	return nil
+}
+
+func (s *session) keptGet(n *namespace, eng *zdb.Namespace, args [][]byte) error {
+	if len(args) != 2 || !n.mayBeKey(args[0]) {
+		s.fail(errArguments)
+		return nil
+	}
+	seq, err := strconv.ParseUint(string(args[1]), 10, 64)
+	if err != nil || seq == 0 || seq == ^uint64(0) {
+		s.fail(errArguments)
+		return nil
+	}
+	hold := eng.Hold() // compaction leaves what the list refers to
+	defer hold.Release()
+	list, err := eng.History(s.srv.ctx, n.inside(args[0]), zdb.Seq(seq+1), 1)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 || uint64(list[0].Seq) != seq || list[0].Deleted {
+		s.fail(errKeyNotFound)
+		return nil
+	}
+	value := make([]byte, list[0].Length)
+	if len(value) > 0 {
+		if _, err := eng.ReadLocation(s.srv.ctx, list[0].Location, 0, value); err != nil {
+			return err
+		}
+	}
+	s.bulk(value)
+	return nil
+}
+
+// mayBeKey says whether a client's key can be one of the namespace.
+func (n *namespace) mayBeKey(key []byte) bool {
+	if n.sequential() {
+		return len(key) == idSize
+	}
+	return len(key) > 0 && len(key) <= maxKey
+}

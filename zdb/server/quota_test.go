@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"qsfs/zdb/client"
+)
+
+// diskUsage is what the files below directories take, by blocks.
+func diskUsage(t *testing.T, dirs ...string) (sum int64) {
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return nil // removed meanwhile
+			}
+			if info, err := e.Info(); err == nil {
+				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	return sum
+}
+
+// documented is what COMMANDS.md says that a namespace with a maxsize takes at most.
+func documented(maxSize int64) int64 { return maxSize + maxSize/4 + 48<<20 }
+
+// watchDisk looks at what a namespace takes until it is stopped, and returns the most.
+func watchDisk(ts *testServer, name string) (stop func() int64) {
+	done := make(chan struct{})
+	var most int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			most = max(most, diskUsage(ts.t, filepath.Join(ts.o.DataDir, name), filepath.Join(ts.o.IndexDir, name)))
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	return func() int64 { close(done); wg.Wait(); return most }
+}
+
+// TestMaxSizeOnDisk overwrites small and middle values in storms that would take many times the limit, and fills a
+// namespace with tiny values. What is on the disk never exceeds what is documented, no overwrite is refused, and deletes
+// always work. With QSFS_LONG the values are smaller, and the storms longer.
+func TestMaxSizeOnDisk(t *testing.T) {
+	type storm struct {
+		name       string
+		maxSize    int64
+		size, keys int
+		writes     int64 // bytes to write, payload
+		mayFill    bool
+	}
+	storms := []storm{
+		{name: "overwriting 4 KiB", maxSize: 16 << 20, size: 4096, keys: 3000, writes: 112 << 20},
+		{name: "filling with 512 bytes", maxSize: 4 << 20, size: 512, keys: 1 << 40, writes: 24 << 20, mayFill: true},
+	}
+	if os.Getenv("QSFS_LONG") != "" {
+		storms = []storm{
+			{name: "overwriting 16 bytes", maxSize: 64 << 20, size: 16, keys: 20_000, writes: 24 << 20},
+			{name: "overwriting 4 KiB", maxSize: 64 << 20, size: 4096, keys: 14_000, writes: 640 << 20},
+			{name: "overwriting 64 KiB", maxSize: 256 << 20, size: 64 << 10, keys: 4000, writes: 2 << 30},
+			{name: "filling with 16 bytes", maxSize: 64 << 20, size: 16, keys: 1 << 40, writes: 24 << 20, mayFill: true},
+			{name: "filling with 4 KiB", maxSize: 64 << 20, size: 4096, keys: 1 << 40, writes: 128 << 20, mayFill: true},
+		}
+	}
+	for _, tc := range storms {
+		t.Run(tc.name, func(t *testing.T) {
+			maxSize := tc.maxSize
+			ts := start(t, func(o *Options) { o.SegmentSize, o.NoSync = 0, true })
+			w := ts.adminWire()
+			w.want("+OK", "NSNEW", "ns")
+			w.want("+OK", "NSSET", "ns", "maxsize", fmt.Sprint(maxSize))
+			stop := watchDisk(ts, "ns")
+			var left, refused, written, next atomic.Int64
+			left.Store(tc.writes)
+			var wg sync.WaitGroup
+			for i := range 4 {
+				c := ts.client("ns", "")
+				wg.Go(func() {
+					rng := rand.New(rand.NewPCG(1, uint64(i)))
+					for left.Add(-64*int64(tc.size)) > 0 && (!tc.mayFill || refused.Load() == 0) {
+						cmds := make([]client.Command, 64)
+						for k := range cmds {
+							value := make([]byte, tc.size)
+							for at := 0; at+8 <= len(value); at += 8 {
+								binary.LittleEndian.PutUint64(value[at:], rng.Uint64())
+							}
+							n := next.Add(1)
+							if !tc.mayFill {
+								n = rng.Int64N(int64(tc.keys))
+							}
+							cmds[k] = client.Cmd("SET", fmt.Appendf(nil, "key:%012d", n), value)
+						}
+						results, err := c.Pipeline(context.Background(), cmds...)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						for _, r := range results {
+							switch {
+							case r.Err == nil:
+								written.Add(1)
+							case strings.Contains(r.Err.Error(), errQuota):
+								refused.Add(1)
+							default:
+								t.Error(r.Err)
+								return
+							}
+						}
+					}
+				})
+			}
+			wg.Wait()
+			most := stop()
+			t.Logf("%d written, %d refused, at most %.1f MiB on disk of %.1f documented", written.Load(), refused.Load(), float64(most)/(1<<20), float64(documented(maxSize))/(1<<20))
+			if most > documented(maxSize) {
+				t.Errorf("%d bytes on disk, documented are %d", most, documented(maxSize))
+			}
+			if tc.mayFill != (refused.Load() > 0) {
+				t.Errorf("%d writes were refused", refused.Load())
+			}
+			if !tc.mayFill {
+				return
+			}
+			if written.Load() == 0 {
+				t.Fatal("nothing was written")
+			}
+			// The disk is relieved by deletes, which are never refused, and then takes writes again.
+			w.want("+OK", "SELECT", "ns")
+			deleted := 0
+			for k := int64(1); k <= next.Load() && deleted < 20_000; k++ {
+				switch got := w.do("DEL", fmt.Sprintf("key:%012d", k)); got {
+				case "+OK":
+					deleted++
+				case "-" + errKeyNotFound:
+				default:
+					t.Fatalf("a delete on a full namespace: %s", got)
+				}
+			}
+			w.want("+OK", "COMPACT", "ns", "ALL")
+			settled(w, "ns")
+			eventually(t, "a write after deletes", func() bool { return w.do("SET", "again", "value") == `"again"` })
+		})
+	}
+}
