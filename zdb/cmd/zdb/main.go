@@ -45,7 +45,7 @@ func run(args []string) int {
 	}
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), statCommand(), checkCommand(), benchCommand(), passwdCommand())
+	root.AddCommand(serveCommand(), statCommand(), checkCommand(), compactCommand(), benchCommand(), passwdCommand())
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "zdb:", err)

@@ -36,9 +36,12 @@ type serveFlags struct {
 	segmentSize   string
 	ballast       string
 	maxSize       string
+	keepDeleted   string
 	rotate        int
 	maxOutput     string
 	maxRequests   string
+	compaction    string
+	compactRate   string
 	logFile       string
 	jsonLog       bool
 	verbose       bool
@@ -67,11 +70,14 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.adminFile, "admin-file", "", "`FILE` that holds the admin password, or its hash as zdb passwd writes it")
 	fl.BoolVar(&f.o.Protect, "protect", false, "let clients only read the default namespace until they select it with the admin password")
 	fl.StringVar(&f.maxSize, "maxsize", "0", "`SIZE` that the default namespace may take; 0 for no limit")
+	fl.StringVar(&f.keepDeleted, "keep-deleted", "0", "`TIME`, such as 30d, for which new namespaces keep what is deleted or overwritten; needs an admin password")
 	fl.StringArrayVar(&f.namespaces, "namespace", nil, "`NAME[:PASSWORD]` of a namespace to make if it is missing; may be repeated")
 	fl.StringVar(&f.namespaceFile, "namespace-file", "", "`FILE` with a NAME[:PASSWORD] per line, as --namespace")
 	fl.StringVar(&f.segmentSize, "segment-size", "64MiB", "`SIZE` at which a data segment is sealed")
 	fl.StringVar(&f.segmentSize, "datasize", "64MiB", "`SIZE`, the same as --segment-size")
 	fl.IntVar(&f.rotate, "rotate", 0, "`SECONDS` after which a segment that has entries is sealed; 0 leaves it to the size")
+	fl.StringVar(&f.compaction, "compaction", "auto", "`WHEN` the space of dead entries comes back: auto (in the background) or off (by zdb compact, or when maxsize is near)")
+	fl.StringVar(&f.compactRate, "compact-rate", "32MiB", "`SIZE` that compaction copies per second, unless space is short; 0 for no bound")
 	fl.StringVar(&f.ballast, "ballast", "96MiB", "`SIZE` of disk space that each namespace holds back for its index and for deletes on a full disk; 0 for none")
 	fl.IntVar(&f.o.MaxConns, "max-connections", 4096, "most connections at once")
 	fl.StringVar(&f.maxOutput, "max-output", "1MiB", "`SIZE` of the replies that may wait for one client, which is not served further until it reads")
@@ -120,6 +126,10 @@ func (f *serveFlags) options() (server.Options, error) {
 	f.sizes(&o, fault)
 	if f.rotate < 0 {
 		fault("--rotate %d: less than 0", f.rotate)
+	}
+	var err error
+	if o.KeepDeleted, err = server.ParseAge(f.keepDeleted); err != nil {
+		fault("--keep-deleted: %w", err)
 	}
 	o.Rotate = time.Duration(f.rotate) * time.Second
 	if err := o.Validate(); err != nil {
@@ -250,6 +260,7 @@ func (f *serveFlags) sizes(o *server.Options, fault faultFunc) {
 		to         *int64
 	}{
 		{"segment-size", f.segmentSize, 512 << 10, 4 << 30, &o.SegmentSize},
+		{"compact-rate", f.compactRate, 0, 1 << 50, &o.CompactRate},
 		{"ballast", f.ballast, 0, 1 << 50, &o.Ballast},
 		{"maxsize", f.maxSize, 0, 1 << 62, &maxSize},
 		{"max-output", f.maxOutput, 64 << 10, 1 << 30, &maxOutput},
@@ -268,6 +279,16 @@ func (f *serveFlags) sizes(o *server.Options, fault faultFunc) {
 		*size.to = n
 	}
 	o.MaxSize, o.MaxOutput = uint64(maxSize), int(maxOutput)
+	if o.CompactRate == 0 {
+		o.CompactRate = -1 // no bound; 0 would be the default
+	}
+	switch f.compaction {
+	case "auto":
+	case "off":
+		o.NoCompaction = true
+	default:
+		fault("--compaction %q: want auto or off", f.compaction)
+	}
 	if o.Ballast == 0 {
 		o.Ballast = -1 // none; 0 would be the default
 	}
