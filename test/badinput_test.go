@@ -279,6 +279,8 @@ func damageRecords(t *testing.T, n *harness.Node) {
 }
 
 // TestStaleState: an old copy of the state directory comes back. It is not mounted, and loses nothing.
+//
+// Then it is brought up to date in place, while zstor runs on.
 func TestStaleState(t *testing.T) {
 	c := harness.Start(t, harness.Options{})
 	f := c.Front
@@ -287,6 +289,7 @@ func TestStaleState(t *testing.T) {
 	f.Down()
 	copied := f.State + ".yesterday"
 	harness.MustRun(t, time.Minute, "cp", "-a", f.State, copied)
+	harness.MustRun(t, time.Minute, "cp", "-a", f.State, copied+".too")
 	f.Up()
 	writeSynced(t, f.Path("second"), []byte("2"))
 	f.Ship(shipLimit)
@@ -307,9 +310,30 @@ func TestStaleState(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Up()
-	for name, want := range map[string]string{"first": "1", "second": "2"} {
-		if b, err := os.ReadFile(f.Path(name)); err != nil || string(b) != want {
-			t.Errorf("%s: %q, %v", name, b, err)
+	bothAreThere := func() {
+		t.Helper()
+		for name, want := range map[string]string{"first": "1", "second": "2"} {
+			if b, err := os.ReadFile(f.Path(name)); err != nil || string(b) != want {
+				t.Errorf("%s: %q, %v", name, b, err)
+			}
 		}
 	}
+	bothAreThere()
+
+	f.Down()
+	if err := os.RemoveAll(f.State); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(copied+".too", f.State); err != nil {
+		t.Fatal(err)
+	}
+	f.UpZstor()
+	wantRefusal(t, "yesterday's state again", f.Command(time.Minute, "zdbfs", "mount"), codeStale, `recover`)
+	if r := f.Command(shipLimit, "zdbfs", "recover"); r.Code != 0 {
+		t.Fatalf("recover: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	f.Mount()
+	bothAreThere()
+	writeSynced(t, f.Path("third"), []byte("3"))
+	f.Ship(shipLimit)
 }

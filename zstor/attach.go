@@ -384,9 +384,14 @@ func (s *Store) problemText() string {
 	return "the nodes are slow"
 }
 
-// noteFenced remembers that another owner was seen; it reports whether err says so.
+// noteFenced remembers that another owner was seen; it reports whether err says so. What was begun as an owner that
+// this process is not any more, and is told that its own takeover or recovery has fenced it, says nothing.
 func (s *Store) noteFenced(err error) bool {
-	if !errors.Is(err, quorum.ErrFenced) {
+	var f *quorum.FencedError
+	if !errors.As(err, &f) {
+		return false
+	}
+	if o, ok := s.set.Owner(); !ok || !o.Same(f.Mine) {
 		return false
 	}
 	s.mu.Lock()

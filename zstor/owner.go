@@ -20,6 +20,11 @@ func (s *Store) Format(ctx context.Context) (client.Owner, error) {
 	defer s.roundMu.unlock()
 	s.verifyMu.lock()
 	defer s.verifyMu.unlock()
+	if err := s.mayRecover(); errors.Is(err, ErrNotEmpty) {
+		return client.Owner{}, fmt.Errorf("%w: %w", client.ErrFormatted, err)
+	} else if err != nil {
+		return client.Owner{}, err
+	}
 	s.mu.Lock()
 	role := s.role
 	s.mu.Unlock()

@@ -28,16 +28,25 @@ const restoredAtOnce = 4
 // waitLine is the time between two progress lines of a recovery that waits for nodes.
 const waitLine = 2 * time.Second
 
+// roundWait is how long a recovery waits for the round that is under way: with the state directory put away it fails
+// soon, but perhaps not before the calls that it has made to nodes that hang.
+const roundWait = 45 * time.Second
+
 // Recover brings the state directory back from the nodes: it claims the epoch, takes the newest cut,
 // and restores exactly what that cut names: receipts, index segments, the metadata in full, the
 // tails. File data stays on the nodes and comes when it is read. Killed and run again it goes on.
+//
+// What this process knew of a state that was put away meanwhile is forgotten first.
 func (s *Store) Recover(ctx context.Context, progress func(client.Progress)) error {
-	if !s.roundMu.tryLock() {
-		return fmt.Errorf("%w: another operation runs", client.ErrBusy)
+	if !s.recoverMu.tryLock() {
+		return fmt.Errorf("%w: another recovery runs", client.ErrBusy)
 	}
-	defer s.roundMu.unlock()
-	s.verifyMu.lock()
-	defer s.verifyMu.unlock()
+	defer s.recoverMu.unlock()
+	unlock, err := s.holdRounds(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := s.mayRecover(); err != nil {
 		return err
 	}
@@ -82,18 +91,27 @@ func (s *Store) Recover(ctx context.Context, progress func(client.Progress)) err
 	return s.loadIncomplete(ctx)
 }
 
-// mayRecover refuses a state directory that holds a filesystem.
-func (s *Store) mayRecover() error {
-	s.mu.Lock()
-	role := s.role
-	s.mu.Unlock()
-	if role == roleRecovering {
-		return nil
+// holdRounds takes the locks of rounds and comparisons, and gives what lets them go.
+func (s *Store) holdRounds(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, roundWait)
+	defer cancel()
+	if err := s.roundMu.lockCtx(ctx); err != nil {
+		return nil, fmt.Errorf("%w: a round does not end", client.ErrBusy)
 	}
-	// A state that was moved aside while this process runs leaves an empty directory: the files say
-	// what it is now.
-	_, err := client.ReadOwner(s.state)
+	if err := s.verifyMu.lockCtx(ctx); err != nil {
+		s.roundMu.unlock()
+		return nil, fmt.Errorf("%w: a comparison with the nodes does not end", client.ErrBusy)
+	}
+	return func() { s.verifyMu.unlock(); s.roundMu.unlock() }, nil
+}
+
+// mayRecover refuses a state directory that holds a filesystem. The files say what it is: a state that was put away
+// while this process ran leaves an empty directory, and what this process owned went with it.
+func (s *Store) mayRecover() error {
+	o, err := client.ReadOwner(s.state)
 	switch {
+	case err == nil && o.Recovering:
+		return nil
 	case err == nil:
 		return fmt.Errorf("%w: %w: %s is the state of a filesystem: recover into an empty directory, or move this one aside first", client.ErrBusy, ErrNotEmpty, s.state)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -106,7 +124,29 @@ func (s *Store) mayRecover() error {
 	if has {
 		return fmt.Errorf("%w: %w: %s holds segments: move them aside first", client.ErrBusy, ErrNotEmpty, s.state)
 	}
+	s.forsake()
 	return nil
+}
+
+// forsake forgets a state that is not here any more, as a restart would: this process owns nothing. Uploads that are
+// under way end with their next record, and what they sent is on record. The caller holds the locks of holdRounds.
+func (s *Store) forsake() {
+	s.mu.Lock()
+	none := s.role == roleNone
+	s.role = roleNone // nothing in the background begins from here on
+	s.mu.Unlock()
+	if none {
+		return
+	}
+	s.log.Info("the state that this process knew is not here any more")
+	s.set.Disown()
+	s.newBase = nil
+	s.adoptCut(nil, nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.att, s.fenced, s.problem, s.paid = nil, nil, nil, s.owed
+	close(s.cutDone) // whoever waits for a cut hears that nothing is attached
+	s.cutDone = make(chan struct{})
 }
 
 func recoverError(err error) error {

@@ -27,7 +27,7 @@ import (
 
 // Store is the dispersal of one state directory. Its methods may be called concurrently.
 //
-// Lock order: roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.gate, intentBook.mu, mu. Nothing waits for a node or a disk while it
+// Lock order: recoverMu, roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.gate, intentBook.mu, mu. Nothing waits for a node or a disk while it
 // holds mu.
 type Store struct {
 	o      Options
@@ -51,6 +51,7 @@ type Store struct {
 	once  sync.Once
 	fetch flights
 
+	recoverMu  lock                 // one recovery at a time
 	roundMu    lock                 // one round, recovery, takeover at a time
 	newBase    *transfer.Generation // of a base that is in no cut yet; roundMu
 	verifyMu   lock                 // one comparison with the newest cut at a time
@@ -105,7 +106,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{
 		o: o, cfg: o.Config, log: o.Log, state: o.Config.QSFS.State, ring: o.Ring,
 		peers: map[string]*backend.Peer{}, segments: map[record.SegmentKey]*segment{}, lost: map[record.SegmentKey]*lostObject{},
-		roundMu: newLock(), verifyMu: newLock(),
+		recoverMu: newLock(), roundMu: newLock(), verifyMu: newLock(),
 		kickRound: make(chan struct{}, 1), kickWork: make(chan struct{}, 1), kickAudit: make(chan struct{}, 1), kickBehind: make(chan struct{}, 1),
 		cutDone: make(chan struct{}),
 	}

@@ -188,7 +188,7 @@ func recoverError(err error) error {
 	case errors.Is(err, client.ErrFenced):
 		return exit.Errorf(exit.Stale, "another machine has taken over in the meantime (%w); run zdbfs recover again if this one is to have it", err)
 	case errors.Is(err, client.ErrBusy):
-		return exit.Errorf(exit.InUse, "zstor is busy with another state (%w); restart it and run zdbfs recover again", err)
+		return exit.Errorf(exit.InUse, "zstor is busy (%w); run zdbfs recover again", err)
 	case errors.Is(err, client.ErrDamaged):
 		return exit.Errorf(exit.Damaged, "recover: %w", err)
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDown):

@@ -53,6 +53,18 @@ type Notebook interface {
 	Save(Note) error
 }
 
+// renote saves a later note of the same owner. A note that is gone, or another owner's, is never replaced: a state
+// directory that was put away would look like that of a working filesystem again.
+func (s *Set) renote(n Note) error {
+	switch old, err := s.o.Notebook.Load(); {
+	case err != nil:
+		return err
+	case !old.Owner.Same(n.Owner):
+		return fmt.Errorf("%w: it is %v by now, not %v", ErrNoNote, old.Owner, n.Owner)
+	}
+	return s.o.Notebook.Save(n)
+}
+
 // A NoteFile is a Notebook in a JSON file. Other programs may read its fields epoch and id.
 type NoteFile string
 

@@ -192,7 +192,7 @@ func (s *Set) publishAgain(ctx context.Context, found *record.Cut, note, old *No
 		if old != nil {
 			n := old.clone()
 			n.addPending(again.ID())
-			if err := s.o.Notebook.Save(n); err != nil {
+			if err := s.renote(n); err != nil {
 				return nil, fmt.Errorf("note cut %v: %w", again.ID(), err)
 			}
 		}
@@ -255,7 +255,7 @@ func (s *Set) editNote(edit func(*Note)) error {
 	}
 	n := s.note.clone()
 	edit(&n)
-	if err := s.o.Notebook.Save(n); err != nil {
+	if err := s.renote(n); err != nil {
 		return err
 	}
 	s.note = n
@@ -310,7 +310,7 @@ func (s *Set) noteCut(c *record.Cut) ([]byte, error) {
 		return nil, err
 	}
 	n.addPending(c.ID())
-	if err := s.o.Notebook.Save(n); err != nil {
+	if err := s.renote(n); err != nil {
 		return nil, fmt.Errorf("note cut %v: %w", c.ID(), err)
 	}
 	s.note = n

@@ -167,7 +167,10 @@ func (s *Set) Close() error {
 	}
 	n := s.note.clone()
 	n.Reserved = s.counter // what was reserved but not used is given back
-	return s.o.Notebook.Save(n)
+	if err := s.renote(n); !errors.Is(err, ErrNoNote) {
+		return err
+	}
+	return nil // it was put away, and nothing is to be given back
 }
 
 // Quorums gives the numbers of nodes, W and R.
@@ -198,6 +201,10 @@ func (s *Set) own(o record.Owner) error {
 	return nil
 }
 
+// Disown is for a state directory that was put away with its note: this Set is no owner any more, and reads only.
+// What is under way fails with its next version or cut. Recover makes it an owner again.
+func (s *Set) Disown() { s.disown() }
+
 // disown forgets the ownership: this Set reads only.
 func (s *Set) disown() {
 	s.mu.Lock()
@@ -220,7 +227,7 @@ func (s *Set) nextVersion() (record.Version, error) {
 		n := s.note.clone()
 		n.Reserved = s.counter + counterBlock
 		if s.keeps(ruleCountersReserved) {
-			if err := s.o.Notebook.Save(n); err != nil {
+			if err := s.renote(n); err != nil {
 				return record.Version{}, fmt.Errorf("reserve counters: %w", err)
 			}
 		}
