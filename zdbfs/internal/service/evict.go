@@ -169,8 +169,12 @@ func (e *evictor) pass(ctx context.Context, age time.Duration) {
 	e.cache.SetLimit(max(int64(highWater*float64(u.budget))-u.local, u.budget/20))
 	problem := ""
 	if u.above(highWater) {
-		// Told early: writers need not wait for the answers of zstor.
-		e.pressure.update(u.budget, u.undispersed, age)
+		// Told early: writers need not wait for the answers of zstor. What did not go in the last pass is not expected to.
+		pinned := u.undispersed
+		if e.hasProblem() {
+			pinned = u.local
+		}
+		e.pressure.update(u.budget, pinned, age)
 		problem = e.reduce(ctx, u)
 		u = e.measure()
 	}
@@ -231,6 +235,7 @@ func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, 
 				continue
 			}
 			local -= c.Size
+			e.pressure.evicted()
 		case ok:
 			e.cache.DropColdest()
 		default:
@@ -356,6 +361,12 @@ func (e *evictor) all(ctx context.Context) (control.EvictReply, error) {
 
 func (e *evictor) name(id zdb.SegmentID) string {
 	return fmt.Sprintf("%s/%d", client.NamespaceData, uint32(id))
+}
+
+func (e *evictor) hasProblem() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.problem != ""
 }
 
 func (e *evictor) setProblem(p string) {

@@ -12,6 +12,8 @@ const (
 	// less often, for looking at them takes time.
 	evictEvery   = time.Second
 	manySegments = 20000
+	// soonest is the least time between two measurements while a writer waits for room.
+	soonest = 100 * time.Millisecond
 	// capacityEvery is how often zstor is asked how much room the nodes have.
 	capacityEvery = 30 * time.Second
 )
@@ -40,7 +42,7 @@ func (s *Service) evictLoop(ctx context.Context) {
 		if s.eng.data.Stats().Segments > manySegments {
 			every *= 10
 		}
-		if !wait(ctx, every) {
+		if !s.waitWanted(ctx, every) {
 			return
 		}
 		var age time.Duration
@@ -113,4 +115,21 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 		return true
 	}
+}
+
+// waitWanted is wait that ends when a writer waits for room.
+func (s *Service) waitWanted(ctx context.Context, d time.Duration) bool {
+	least := d / (evictEvery / soonest)
+	if !wait(ctx, least) {
+		return false
+	}
+	timer := time.NewTimer(d - least)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.pressure.wanted:
+	case <-timer.C:
+	}
+	return true
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,6 +21,10 @@ const (
 	// kernelSlack is what the kernel may have accepted before we can refuse: twice what it is
 	// allowed to hold dirty for the mount.
 	kernelSlack = 128 << 20
+	// roomPatience is how long a write waits for room while nothing leaves, longestWait how long in all. Who comes after a
+	// wait in vain is refused at once, until something leaves.
+	roomPatience = 5 * time.Second
+	longestWait  = 20 * time.Second
 )
 
 // pressure slows writers down, and in the end refuses them, before undispersed data fills the local
@@ -31,16 +36,48 @@ type pressure struct {
 	overdue     atomic.Int64 // how long beyond max_unshipped_age the oldest change waits, in ns
 	maxAge      time.Duration
 	throttled   atomic.Int64 // unix ns of the last delay
+	// wanted is poked when a writer waits for room.
+	wanted chan struct{}
+
+	mu      sync.Mutex
+	counted int64         // undispersed at the last update
+	left    time.Time     // when something left last
+	stalled bool          // somebody waited in vain since
+	news    chan struct{} // closed at the next change
+}
+
+func newPressure(maxAge time.Duration) *pressure {
+	return &pressure{maxAge: maxAge, wanted: make(chan struct{}, 1), news: make(chan struct{})}
 }
 
 // update takes in a new count.
 func (p *pressure) update(budget, undispersed int64, age time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if undispersed < p.counted {
+		p.left, p.stalled = time.Now(), false
+	}
+	p.counted = undispersed
+	p.tellLocked()
 	p.budget.Store(budget)
 	p.undispersed.Store(undispersed)
 	if undispersed < budget {
 		p.overdrawn.Store(0)
 	}
 	p.overdue.Store(int64(max(age-p.maxAge, 0)))
+}
+
+// evicted says that a segment has left: who waits for room has reason to.
+func (p *pressure) evicted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.stalled = time.Now(), false
+	p.tellLocked()
+}
+
+func (p *pressure) tellLocked() {
+	close(p.news)
+	p.news = make(chan struct{})
 }
 
 // level is the share of the budget that is used.
@@ -54,6 +91,8 @@ func (p *pressure) level() float64 {
 
 // tight says that writers should hear of a full filesystem without a cache in between.
 func (p *pressure) tight() bool { return p.level() >= fullFrom }
+
+func (p *pressure) fits(n int) bool { return int64(n) <= p.budget.Load()-p.undispersed.Load() }
 
 func (p *pressure) full() bool { return p.undispersed.Load() >= p.budget.Load() }
 
@@ -75,7 +114,7 @@ func (p *pressure) delay() time.Duration {
 
 // admit is zdbfs.Options.Admit.
 func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.WriteFlags) error {
-	if int64(n) > p.budget.Load()-p.undispersed.Load() {
+	if !p.fits(n) && !p.await(ctx, n) {
 		if !fl.Cache {
 			return syscall.ENOSPC
 		}
@@ -99,4 +138,43 @@ func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.Write
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// await waits for room while data leaves for the nodes or from the cache: a writer that is faster than they are is slowed to
+// their speed and not refused.
+func (p *pressure) await(ctx context.Context, n int) bool {
+	start := time.Now()
+	for {
+		p.mu.Lock()
+		news, left, stalled := p.news, p.left, p.stalled
+		p.mu.Unlock()
+		if p.fits(n) {
+			return true
+		}
+		if !stalled && left.Before(start) {
+			left = start
+		}
+		rest := min(roomPatience-time.Since(left), longestWait-time.Since(start))
+		if ctx.Err() != nil {
+			return false
+		}
+		if rest <= 0 {
+			p.mu.Lock()
+			p.stalled = p.stalled || time.Since(p.left) >= roomPatience
+			p.mu.Unlock()
+			return false
+		}
+		p.throttled.Store(time.Now().UnixNano())
+		select {
+		case p.wanted <- struct{}{}:
+		default:
+		}
+		timer := time.NewTimer(rest)
+		select {
+		case <-news:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"qsfs/zdbfs"
@@ -13,7 +14,7 @@ import (
 // TestCachedWritesHaveTheirReserve: what write(2) has accepted is taken also when the budget shrinks
 // below what is here, and no more than the reserve.
 func TestCachedWritesHaveTheirReserve(t *testing.T) {
-	p := &pressure{maxAge: time.Minute}
+	p := newPressure(time.Minute)
 	p.update(2000<<20, 1000<<20, 0)
 	p.update(500<<20, 1000<<20, 0) // somebody else fills the disk
 	ctx, cancel := context.WithCancel(t.Context())
@@ -49,4 +50,54 @@ func TestTransport(t *testing.T) {
 	if got, err := transport("gofuse"); err == nil {
 		t.Errorf("a transport that is not built in became %s", got)
 	}
+}
+
+// TestRoomIsWaitedFor: a full cache holds a writer up while data leaves, refuses it when nothing does, and at once after
+// that, until something leaves again.
+func TestRoomIsWaitedFor(t *testing.T) {
+	const budget, piece = 100 << 20, 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		p := newPressure(time.Minute)
+		ask := func() (error, time.Duration) {
+			start := time.Now()
+			err := p.admit(t.Context(), 1, piece, zdbfs.WriteFlags{})
+			return err, time.Since(start).Truncate(time.Second)
+		}
+		later := func(d time.Duration, f func()) { go func() { time.Sleep(d); f() }() }
+		p.update(budget, budget, 0)
+		later(4*time.Second, p.evicted) // a segment goes, though not what this writer needs
+		later(8*time.Second, func() { p.update(budget, budget-2*piece, 0) })
+		if err, d := ask(); err != nil || d != 8*time.Second {
+			t.Errorf("room after 8 s: %v after %v", err, d)
+		}
+		select {
+		case <-p.wanted:
+		default:
+			t.Error("nobody was told that room is wanted")
+		}
+		p.update(budget, budget, 0)
+		for i, want := range []time.Duration{roomPatience, 0, 0} {
+			if err, d := ask(); err != syscall.ENOSPC || d != want {
+				t.Errorf("nothing leaves, question %d: %v after %v", i, err, d)
+			}
+		}
+		p.update(budget, budget, 0)
+		if err, d := ask(); err != syscall.ENOSPC || d != 0 {
+			t.Errorf("still nothing leaves: %v after %v", err, d)
+		}
+		p.evicted()
+		later(2*time.Second, func() { p.update(budget, 0, 0) })
+		if err, d := ask(); err != nil || d != 2*time.Second {
+			t.Errorf("something leaves again: %v after %v", err, d)
+		}
+		// Something always leaves, and never enough.
+		p.update(budget, budget, 0)
+		for i := range 30 {
+			later(time.Duration(i)*time.Second, p.evicted)
+		}
+		if err, d := ask(); err != syscall.ENOSPC || d != longestWait {
+			t.Errorf("never enough: %v after %v", err, d)
+		}
+		time.Sleep(time.Minute) // the last of them
+	})
 }

@@ -277,7 +277,7 @@ func (s *Service) openStorage(ctx context.Context) error {
 
 func (s *Service) openCore(ctx context.Context) error {
 	q := &s.cfg.QSFS
-	s.pressure = &pressure{maxAge: q.MaxUnshippedAge}
+	s.pressure = newPressure(q.MaxUnshippedAge)
 	// An active segment of each size must fit, or writers would wait for what cannot leave.
 	budget := max(int64(q.CacheSize), 4*int64(q.SegmentSizeData))
 	s.pressure.update(budget, 0, 0)
