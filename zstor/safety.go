@@ -13,6 +13,8 @@ import (
 func judgeSafety(st *client.Status) {
 	down := downNodes(st)
 	renewed := renewedNodes(st)
+	volatile, volatileAdvice := volatileNodes(st)
+	defer func() { st.Advice = append(st.Advice, volatileAdvice...) }()
 	late := max(4*st.Policy.SyncInterval, 30*time.Second)
 	switch {
 	case st.Verdict == client.Fenced:
@@ -50,7 +52,7 @@ func judgeSafety(st *client.Status) {
 			st.Headline += " " + st.Pending.Problem
 		}
 		st.Advice = nodeAdvice(down)
-	case len(down) > 0 || len(renewed) > 0 || st.Objects.Degraded > 0 || st.Objects.Fallback > 0:
+	case len(down) > 0 || len(renewed) > 0 || volatile > 0 || st.Objects.Degraded > 0 || st.Objects.Fallback > 0:
 		st.Safety = client.Degraded
 		st.Headline = fmt.Sprintf("All data survives the loss of %s more; the policy promises more than that.", losses(st))
 		st.Advice = append(nodeAdvice(down), renewed...)
@@ -89,11 +91,25 @@ func judgeReads(st *client.Status) {
 func downNodes(st *client.Status) []string {
 	var out []string
 	for _, n := range st.Nodes {
-		if !n.Up || n.Role == "metadata" && !n.Counts && st.Formatted {
+		if !n.Up || n.Role == "metadata" && !n.Counts && st.Formatted && !n.NoSync {
 			out = append(out, n.ID)
 		}
 	}
 	return out
+}
+
+// volatileNodes says which nodes do not sync, and what that means.
+func volatileNodes(st *client.Status) (records int, advice []string) {
+	for _, n := range st.Nodes {
+		switch {
+		case n.NoSync && n.Role == "metadata":
+			records++
+			advice = append(advice, n.ID+" acknowledges writes before they are on its disk (sync=none): it holds no records, and does not count. Start it with --sync=always.")
+		case n.NoSync:
+			advice = append(advice, n.ID+" acknowledges writes before they are on its disk (sync=none): what is stored there counts only after it was read back later. Start it with --sync=always.")
+		}
+	}
+	return records, advice
 }
 
 // renewedNodes says which nodes lack what they once confirmed, and that it is being made again.

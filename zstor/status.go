@@ -107,7 +107,7 @@ func (s *Store) statusNodes(st *client.Status) {
 		h := p.Health()
 		n := client.NodeStatus{
 			ID: id, Group: p.Group(), Role: "data", Up: h.Up, Latency: h.Latency, Free: h.Info.Free,
-			Durable: p.Durability().String(), Counts: h.Up, Failures: h.Failures,
+			Durable: p.Durability().String(), Counts: h.Up, Failures: h.Failures, NoSync: h.Info.NoSync,
 		}
 		if left, ok := renewed[id]; ok {
 			n.Renewed, n.Unchecked = true, left
@@ -136,6 +136,7 @@ func (s *Store) statusNodes(st *client.Status) {
 		n := client.NodeStatus{ID: m.ID, Group: m.Group, Role: "metadata", Up: m.Err == nil || m.Complete, Counts: m.Counts}
 		if m.Err != nil {
 			n.Error = m.Err.Error()
+			n.NoSync = errors.Is(m.Err, backend.ErrVolatile)
 			n.Up = !errors.Is(m.Err, backend.ErrDown) && !errors.Is(m.Err, context.DeadlineExceeded)
 		}
 		st.Nodes = append(st.Nodes, n)

@@ -28,13 +28,17 @@ func (c *Client) info(ctx context.Context, name string, args ...[]byte) (Info, e
 	if v.Kind != resp.Bulk {
 		return nil, unexpected(v)
 	}
+	return parseInfo(v.Data), nil
+}
+
+func parseInfo(text []byte) Info {
 	info := Info{}
-	for line := range strings.Lines(string(v.Data)) {
+	for line := range strings.Lines(string(text)) {
 		if key, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ": "); ok && !strings.HasPrefix(line, "#") {
 			info[key] = value
 		}
 	}
-	return info, nil
+	return info
 }
 
 // Info returns what the server says of itself.

@@ -63,6 +63,9 @@ type Options struct {
 	MaxInFlight int
 	// MaxBuffered is how many bytes of requests may wait to be written on one connection. Default 4 MiB.
 	MaxBuffered int
+	// Durable refuses, with ErrNotDurable, a server that does not say that its acknowledgements are durable. It is asked on
+	// each new connection: a server that changes its mind was started again.
+	Durable bool
 	// Limits bounds what a reply may cost.
 	Limits resp.ReplyLimits
 	// Dial makes connections. Default: net.Dialer.

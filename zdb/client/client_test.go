@@ -405,6 +405,38 @@ func TestGreeting(t *testing.T) {
 	})
 }
 
+// TestDurable: a server that does not say that it syncs is refused on each connection, until it is another one.
+func TestDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sync := ""
+		f := &fake{handle: func(args [][]byte) []byte {
+			if string(args[0]) != "NSINFO" {
+				return []byte("+OK\r\n")
+			}
+			if string(args[1]) != "ns" {
+				return []byte("-Namespace not found\r\n")
+			}
+			text := "# namespace\nname: ns\n" + sync
+			return fmt.Appendf(nil, "$%d\r\n%s\r\n", len(text), text)
+		}}
+		c := f.client(t, Options{Namespace: "ns", Durable: true})
+		defer f.stop(c)
+		for _, says := range []struct {
+			line string
+			ok   bool
+		}{{"", false}, {"sync: none\n", false}, {"sync: always\n", true}, {"sync: none\n", false}} {
+			f.cut(false)
+			synctest.Wait()
+			time.Sleep(time.Minute) // past any pause between dials
+			sync = says.line
+			err := c.Ping(t.Context())
+			if says.ok && err != nil || !says.ok && (!errors.Is(err, ErrNotDurable) || Temporary(err)) {
+				t.Errorf("%q: %v", says.line, err)
+			}
+		}
+	})
+}
+
 // A server that accepts and says nothing, as a stopped process does, costs the dial timeout.
 func TestSilentGreeting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,8 @@ var (
 	ErrNotFound = errors.New("key not found")
 	// ErrClosed says that the Client has been closed.
 	ErrClosed = errors.New("client is closed")
+	// ErrNotDurable says that the server acknowledges writes before they are on its disk; see Options.Durable.
+	ErrNotDurable = errors.New("the server acknowledges writes before they are on its disk; start it with --sync=always")
 
 	// The following are what errors.Is finds in a *ServerError.
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,11 +130,15 @@ func (c *Client) connect() (*conn, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	cn := newConn(nc, c.o)
 	for _, hello := range c.greeting() {
-		if err := cn.exchange(hello); err != nil {
+		reply, err := cn.exchange(hello)
+		if err == nil && string(hello[0]) == nsinfo {
+			err = checkDurable(reply)
+		}
+		if err != nil {
 			stop()
 			nc.Close()
 			var se *ServerError
-			if errors.As(err, &se) {
+			if errors.As(err, &se) || errors.Is(err, ErrNotDurable) {
 				return nil, fmt.Errorf("connect to %s: %s: %w", c.o.Address, hello[0], err)
 			}
 			return nil, &ConnError{Address: c.o.Address, Op: string(hello[0]), Err: c.closedOr(err)}
@@ -165,17 +170,34 @@ func (c *Client) greeting() (hello []Command) {
 	default:
 		hello = append(hello, Cmd("PING"))
 	}
+	if c.o.Durable {
+		hello = append(hello, Cmd(nsinfo, []byte(cmp.Or(c.o.Namespace, "default"))))
+	}
 	return hello
 }
 
-// exchange sends one command and reads its reply, before the goroutines of the connection run.
-func (cn *conn) exchange(cmd Command) error {
-	if _, err := cn.nc.Write(resp.AppendCommand(nil, cmd...)); err != nil {
-		return err
-	}
-	v, err := cn.dec.Read()
+const nsinfo = "NSINFO"
+
+// checkDurable looks for the server's word that it syncs before it answers; the original server does not give it.
+func checkDurable(v resp.Value) error {
+	text, err := BulkResult(v)
 	if err != nil {
 		return err
 	}
-	return replyError(v)
+	if parseInfo(text)["sync"] != "always" {
+		return ErrNotDurable
+	}
+	return nil
+}
+
+// exchange sends one command and reads its reply, before the goroutines of the connection run.
+func (cn *conn) exchange(cmd Command) (resp.Value, error) {
+	if _, err := cn.nc.Write(resp.AppendCommand(nil, cmd...)); err != nil {
+		return resp.Value{}, err
+	}
+	v, err := cn.dec.Read()
+	if err != nil {
+		return v, err
+	}
+	return v, replyError(v)
 }

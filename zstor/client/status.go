@@ -133,6 +133,9 @@ type NodeStatus struct {
 	// still to be looked at, and made again there where they are missing.
 	Renewed   bool `json:"renewed,omitempty"`
 	Unchecked int  `json:"unchecked,omitempty"`
+	// NoSync: the node acknowledges writes before they are on its disk (zdb serve --sync=none). It holds no records then,
+	// and what it holds of data is unconfirmed until it was read back.
+	NoSync bool `json:"no_sync,omitempty"`
 }
 
 // GroupStatus sums a group up.

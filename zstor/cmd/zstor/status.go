@@ -93,12 +93,17 @@ func printStatus(out io.Writer, st *client.Status) error {
 		switch {
 		case !n.Up:
 			state = "down " + short(n.DownFor) + " " + n.Error
+		case n.NoSync && n.Role == "metadata":
+			state = "does not count: runs with sync=none"
 		case n.Role == "metadata" && !n.Counts:
 			state = "does not count: " + n.Error
 		case n.Renewed:
 			state = fmt.Sprintf("up, was wiped or replaced: %d objects to look at", n.Unchecked)
 		case n.Role == "data" && n.Durable != "on-ack":
 			state = "up, " + n.Durable
+			if n.NoSync {
+				state += " (runs with sync=none)"
+			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.ID, n.Group, n.Role, state, short(n.Latency))
 	}

@@ -39,6 +39,7 @@ type Backend interface {
 // Info is what a node says about itself.
 type Info struct {
 	Durability  Durability
+	NoSync      bool   // it says that it acknowledges writes before they are on its disk, although it could do otherwise
 	Incarnation string // identity of the namespace; empty when the node has none
 	Entries     int64
 	Used        int64 // bytes
@@ -80,6 +81,8 @@ var (
 	ErrFull = errors.New("no space on the node")
 	// ErrRefused: the node answered with an error of another kind.
 	ErrRefused = errors.New("refused by the node")
+	// ErrVolatile: the node acknowledges writes before they are on its disk, and cannot do what was asked for.
+	ErrVolatile = errors.New("does not sync its writes")
 	// ErrDown: the node did not answer, or has not answered for a while and is not asked now.
 	ErrDown = errors.New("node does not answer")
 	// ErrLate is the cause to cancel an operation with that the node was too slow for. It is an ErrDown.

@@ -31,8 +31,10 @@ type Node struct {
 
 var _ quorum.Node = (*Node)(nil)
 
-// New gives a node without contacting it.
+// New gives a node without contacting it. A server that acknowledges before it syncs is no metadata node: each call
+// fails with backend.ErrVolatile, as long as it runs so.
 func New(o zdb.Options, id, group, prefix string) (*Node, error) {
+	o.Durable = true
 	c, err := zdb.New(o)
 	if err != nil {
 		return nil, err

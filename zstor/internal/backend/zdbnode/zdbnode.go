@@ -113,7 +113,8 @@ func (n *Node) Info(ctx context.Context) (backend.Info, error) {
 	} else if _, ok := in["data_disk_freespace_bytes"]; ok {
 		out.Free = in.Int("data_disk_freespace_bytes")
 	}
-	out.Durability.Unconfirmed = out.Incarnation == "" || in["sync"] == "none"
+	out.NoSync = in["sync"] == "none"
+	out.Durability.Unconfirmed = out.Incarnation == "" || out.NoSync
 	return out, nil
 }
 
@@ -127,6 +128,7 @@ func Classify(ctx context.Context, err error) error {
 	}
 	for _, k := range []struct{ from, to error }{
 		{zdb.ErrNotFound, backend.ErrAbsent},
+		{zdb.ErrNotDurable, backend.ErrVolatile},
 		{zdb.ErrDenied, backend.ErrPassword},
 		{zdb.ErrNoNamespace, backend.ErrNoNamespace},
 		{zdb.ErrNoSpace, backend.ErrFull},
