@@ -87,6 +87,39 @@ func (c *Client) DeletedKeys(ctx context.Context, namespace string, prefix, curs
 	return keys, next, nil
 }
 
+// A RemovedNamespace is what a namespace with keep_deleted had when it was emptied or removed. The other functions here
+// take its name.
+type RemovedNamespace struct {
+	Name           string
+	Removed, Until time.Time // kept until then
+	Bytes          int64     // on disk
+}
+
+// RemovedNamespaces lists them, the oldest first.
+func (c *Client) RemovedNamespaces(ctx context.Context) ([]RemovedNamespace, error) {
+	v, err := c.Do(ctx, "KEPT", []byte("LIST"))
+	if err != nil {
+		return nil, err
+	}
+	if v.Kind != resp.Array {
+		return nil, unexpected(v)
+	}
+	list := make([]RemovedNamespace, 0, len(v.Array))
+	for _, e := range v.Array {
+		if !row(e, resp.Bulk, resp.Integer, resp.Integer, resp.Integer) {
+			return nil, unexpected(e)
+		}
+		list = append(list, RemovedNamespace{string(e.Array[0].Data), time.UnixMilli(e.Array[1].Int), time.UnixMilli(e.Array[2].Int), e.Array[3].Int})
+	}
+	return list, nil
+}
+
+// DropRemoved lets one of them go before its time.
+func (c *Client) DropRemoved(ctx context.Context, name string) error {
+	_, err := c.Do(ctx, "KEPT", []byte("DROP"), []byte(name))
+	return err
+}
+
 // A Version is what a key had from some time on.
 type Version struct {
 	Seq     uint64

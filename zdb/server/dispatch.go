@@ -59,7 +59,7 @@ var commands = named(map[string]*command{
 	"NSINFO":      {min: 2, max: 2, full: true, run: cmdNSInfo},
 	"NSLIST":      {min: 1, run: cmdNSList},
 	"COMPACT":     {min: 2, max: 3, full: true, admin: true, run: cmdCompact},
-	"KEPT":        {min: 3, max: 6, admin: true, run: cmdKept},
+	"KEPT":        {min: 2, max: 6, admin: true, run: cmdKept},
 	"NSJUMP":      {min: 1, admin: true, run: cmdNSJump},
 })
 

@@ -6,7 +6,8 @@ import (
 	"qsfs/zdb"
 )
 
-// cmdFlush is FLUSH → OK: everything in the namespace is removed. Its settings stay, its incarnation does not.
+// cmdFlush is FLUSH → OK: everything in the namespace is removed. Its settings stay, its incarnation does not. With
+// keep_deleted it takes the admin, who still reads what there was; see removed.go.
 func cmdFlush(s *session, _ [][]byte) {
 	set := s.ns.set.Load()
 	if set.Password == nil || !set.Private {
@@ -38,7 +39,7 @@ func cmdFlush(s *session, _ [][]byte) {
 	}
 }
 
-// emptyNamespace removes all data of a namespace. The registry says so first, so that after a crash either everything is
+// emptyNamespace removes all data of a namespace, or sets it aside. The registry says so first, so that after a crash either everything is
 // there or nothing. The sessions go on with what takes its place.
 func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
 	s.admin.Lock()
@@ -46,20 +47,16 @@ func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
 	if s.lookup(n.name) != n || n.removed.Load() {
 		return errNamespaceRemoved
 	}
+	if n.set.Load().KeepDeleted > 0 {
+		return s.replaceNamespace(ctx, n)
+	}
 	if err := s.changeLocked(n, func(set *settings) { set.Flushing = true }, false); err != nil {
 		return err
 	}
 	n.life.Lock() // from here on the sessions wait
 	defer n.life.Unlock()
-	if eng := n.eng.Swap(nil); eng != nil {
-		n.count.stop()
-		n.quota.stop()
-		n.compaction.stop()
-		if err := eng.Close(); err != nil {
-			s.log.Warn("closing a namespace before it is emptied", "namespace", n.name, "err", err)
-		}
-	}
-	if err := s.db.DropNamespace(ctx, n.name); err != nil {
+	n.closeForFlush()
+	if err := s.db.DropNamespace(ctx, n.store()); err != nil {
 		n.removed.Store(true) // half of it may be gone; the next start goes on
 		return err
 	}
@@ -67,8 +64,50 @@ func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
 		n.removed.Store(true) // what would be written now would go at the next start
 		return err
 	}
+	s.succeed(ctx, n, n.set.Load())
+	s.log.Info("namespace emptied", "namespace", n.name)
+	return nil
+}
+
+// replaceNamespace empties a namespace whose data is to be kept. The caller holds admin.
+func (s *Server) replaceNamespace(ctx context.Context, n *namespace) error {
+	all := s.saved()
+	aside := n.setAside(all)
+	set := *n.set.Load()
+	if err := s.giveStore(n.name, &set, all); err != nil {
+		return err
+	}
+	all[n.name].Store = set.Store
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	n.life.Lock() // from here on the sessions wait
+	defer n.life.Unlock()
+	n.closeForFlush()
+	s.keepRemoved(aside, all[aside])
+	s.succeed(ctx, n, &set)
+	s.log.Info("namespace emptied, what it had is kept", "namespace", n.name, "kept", aside)
+	return nil
+}
+
+// closeForFlush closes the engine's namespace. The caller holds life for writing.
+func (n *namespace) closeForFlush() {
+	eng := n.eng.Swap(nil)
+	if eng == nil {
+		return
+	}
+	n.count.stop()
+	n.quota.stop()
+	n.compaction.stop()
+	if err := eng.Close(); err != nil {
+		n.srv.log.Warn("closing a namespace before it is emptied", "namespace", n.name, "err", err)
+	}
+}
+
+// succeed puts an empty namespace in the place of one whose engine's namespace is closed.
+func (s *Server) succeed(ctx context.Context, n *namespace, set *settings) {
 	fresh := &namespace{name: n.name, srv: s}
-	fresh.set.Store(n.set.Load())
+	fresh.set.Store(set)
 	fresh.known.Store(n.known.Load())
 	fresh.traffic.add(&n.traffic)
 	if err := fresh.open(ctx); err != nil { // the next use tries again
@@ -79,8 +118,6 @@ func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
 	s.mu.Unlock()
 	n.successor.Store(fresh)
 	n.removed.Store(true)
-	s.log.Info("namespace emptied", "namespace", n.name)
-	return nil
 }
 
 // follow goes on to what took the place of the session's namespace. It reports false when the namespace is gone, or the

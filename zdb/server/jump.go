@@ -24,9 +24,9 @@ func cmdNSJump(s *session, _ [][]byte) {
 
 // paths returns the files of a segment.
 func (n *namespace) paths(id zdb.SegmentID) (data, index string) {
-	dir, err := zdb.DirName(n.name)
+	dir, err := zdb.DirName(n.store())
 	if err != nil { // the engine would not have opened it
-		dir = n.name
+		dir = n.store()
 	}
 	return filepath.Join(n.srv.o.DataDir, dir, id.DataName()), filepath.Join(n.srv.o.IndexDir, dir, id.IndexName())
 }

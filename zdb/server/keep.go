@@ -105,6 +105,11 @@ func (set *settings) validate() error {
 	if set.KeepLast < 0 || set.KeepLast > maxKeepLast {
 		return errors.New("keep_last is impossible")
 	}
+	if set.Store != "" {
+		if _, err := zdb.DirName(set.Store); err != nil {
+			return errors.New("the store has no possible name")
+		}
+	}
 	if set.Password != nil {
 		return set.Password.validate()
 	}

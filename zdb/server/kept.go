@@ -1,9 +1,13 @@
 package server
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"qsfs/zdb"
 )
@@ -16,23 +20,37 @@ const keptVersions = 1000
 //	KEPT KEYS ns [prefix] [cursor] [count]  → [next cursor or nil, [[key, deleted at, written at, length]…]]
 //	KEPT VERSIONS ns key [before]           → [[sequence, time, deleted 0/1, length]…], newest first
 //	KEPT GET ns key sequence                → the value of that version
+//	KEPT LIST                               → [[name, removed at, kept until, bytes]…], what was emptied or removed
+//	KEPT DROP name                          → OK: one of those goes at once
 //
 // KEYS lists keys that are deleted and of which a value is kept, in their order. Times are Unix milliseconds. Keys of a
 // sequential namespace are its ids.
 func cmdKept(s *session, args [][]byte) {
-	n := s.srv.lookup(string(args[2]))
+	sub := strings.ToUpper(string(args[1]))
+	if sub == "LIST" {
+		s.keptList()
+		return
+	}
+	if len(args) < 3 {
+		s.fail(errArity)
+		return
+	}
+	n := s.srv.kept(string(args[2]))
 	if n == nil {
 		s.fail(errNoNamespace)
 		return
 	}
 	var run func(n *namespace, eng *zdb.Namespace, args [][]byte) error
-	switch strings.ToUpper(string(args[1])) {
+	switch sub {
 	case "KEYS":
 		run = s.keptKeys
 	case "VERSIONS":
 		run = s.keptVersions
 	case "GET":
 		run = s.keptGet
+	case "DROP":
+		s.keptDrop(n)
+		return
 	default:
 		s.fail(errKept)
 		return
@@ -42,9 +60,42 @@ func cmdKept(s *session, args [][]byte) {
 		err = run(n, eng, args[3:])
 		n.release()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errNamespaceRemoved):
+		s.fail(errNoNamespace)
+	case err != nil:
 		s.srv.trouble("read what is kept", n.name, err)
 		s.fail(errInternal)
+	}
+}
+
+// keptList answers what was set aside.
+func (s *session) keptList() {
+	list := s.srv.allRemoved()
+	s.array(len(list))
+	for _, n := range list {
+		set := n.set.Load()
+		s.array(4)
+		s.text(n.name)
+		s.integer(set.Removed.UnixMilli())
+		s.integer(set.until().UnixMilli())
+		s.integer(n.diskBytes())
+	}
+}
+
+func (s *session) keptDrop(n *namespace) {
+	if !n.set.Load().isRemoved() {
+		s.fail(errNotRemoved)
+		return
+	}
+	switch err := s.srv.forget(s.srv.ctx, n); err {
+	case nil:
+		s.ok()
+	case errNamespaceRemoved:
+		s.fail(errNoNamespace)
+	default:
+		s.srv.trouble("remove what was kept", n.name, err)
+		s.fail(errCannotDrop)
 	}
 }
 
@@ -73,20 +124,21 @@ func (s *session) keptKeys(n *namespace, eng *zdb.Namespace, args [][]byte) erro
 	if n.sequential() && lower == nil {
 		lower = firstID
 	}
-	it, err := eng.NewDeletedIter(s.srv.ctx, zdb.IterOptions{Lower: lower, Upper: behindPrefix(prefix)})
+	o := zdb.IterOptions{Lower: lower, Upper: behindPrefix(prefix)}
+	page, err := deletedPage(s.srv.ctx, eng, o, count+1)
+	if set := n.set.Load(); err == nil && set.isRemoved() {
+		// Here all keys went, at the latest with the namespace.
+		var rest []goneKey
+		if rest, err = presentPage(s.srv.ctx, eng, o, count+1, set.Removed); err == nil {
+			page = append(page, rest...)
+			slices.SortFunc(page, func(a, b goneKey) int { return bytes.Compare(a.key, b.key) })
+		}
+	}
 	if err != nil {
 		return err
 	}
-	type gone struct {
-		key           []byte
-		deleted, last zdb.Version
-	}
-	var page []gone
-	for ok := it.Seek(nil); ok && len(page) <= count; ok = it.Next() {
-		page = append(page, gone{append([]byte(nil), n.outside(it.Key())...), it.Deleted(), it.Last()})
-	}
-	if err := errors.Join(it.Err(), it.Close()); err != nil {
-		return err
+	for i := range page {
+		page[i].key = n.outside(page[i].key)
 	}
 	s.array(2)
 	if len(page) > count {
@@ -99,11 +151,47 @@ func (s *session) keptKeys(n *namespace, eng *zdb.Namespace, args [][]byte) erro
 	for _, g := range page {
 		s.array(4)
 		s.bulk(g.key)
-		s.integer(g.deleted.Time.UnixMilli())
-		s.integer(g.last.Time.UnixMilli())
-		s.integer(g.last.Length)
+		s.integer(g.deleted.UnixMilli())
+		s.integer(g.written.UnixMilli())
+		s.integer(g.length)
 	}
 	return nil
+}
+
+// A goneKey is a key, as the engine has it, that is no more.
+type goneKey struct {
+	key              []byte
+	deleted, written time.Time
+	length           int64
+}
+
+// deletedPage lists keys that were deleted.
+func deletedPage(ctx context.Context, eng *zdb.Namespace, o zdb.IterOptions, most int) (page []goneKey, err error) {
+	it, err := eng.NewDeletedIter(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for ok := it.Seek(nil); ok && len(page) < most; ok = it.Next() {
+		page = append(page, goneKey{bytes.Clone(it.Key()), it.Deleted().Time, it.Last().Time, it.Last().Length})
+	}
+	return page, errors.Join(it.Err(), it.Close())
+}
+
+// presentPage lists keys that were there until the namespace went.
+func presentPage(ctx context.Context, eng *zdb.Namespace, o zdb.IterOptions, most int, removed time.Time) (page []goneKey, err error) {
+	o.KeysOnly = true
+	it, err := eng.NewIter(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for ok := it.First(); ok && len(page) < most; ok = it.Next() {
+		e, err := it.Entry()
+		if err != nil {
+			return nil, errors.Join(err, it.Close())
+		}
+		page = append(page, goneKey{bytes.Clone(e.Key), removed, e.Time, int64(e.Location.Length)})
+	}
+	return page, errors.Join(it.Err(), it.Close())
 }
 
 func (s *session) keptVersions(n *namespace, eng *zdb.Namespace, args [][]byte) error {

@@ -79,14 +79,18 @@ func (n *namespace) open(ctx context.Context) error {
 		return nil
 	}
 	o := n.srv.o.namespaceOptions()
-	o.OnSeal = n.jumped
 	set := n.set.Load()
+	if set.isRemoved() {
+		o.Ballast, o.Prewrite = 0, false // nothing is written any more
+	} else {
+		o.OnSeal = n.jumped
+	}
 	o.Retention = set.retention()
 	if limit := n.limit(); limit > 0 {
 		o.SegmentSize = quotaSegment(limit, n.srv.segmentSize())
 	}
 	o.OnDurable = func(h zdb.Head) { n.durable.Store(uint64(h.Seq)) }
-	eng, err := n.srv.db.Namespace(ctx, n.name, o)
+	eng, err := n.srv.db.Namespace(ctx, n.store(), o)
 	if err != nil {
 		return err
 	}

@@ -61,15 +61,19 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 			return err
 		}
 	}
+	listed := map[string]bool{}
+	for name, set := range all {
+		listed[storeOf(name, set)] = true
+	}
 	for _, name := range onDisk {
-		if all[name] == nil {
+		if !listed[name] {
 			s.log.Warn("directory of a namespace that is not listed, not served", "namespace", name, "list", registryName)
 		}
 	}
 	fixed := false
 	for name, set := range all {
 		if set.Removing {
-			if err := s.db.DropNamespace(ctx, name); err != nil {
+			if err := s.db.DropNamespace(ctx, storeOf(name, set)); err != nil {
 				return fmt.Errorf("finish the removal of namespace %s: %w", name, err)
 			}
 			delete(all, name)
@@ -78,8 +82,12 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 			}
 			continue
 		}
+		if set.isRemoved() {
+			s.keepRemoved(name, set)
+			continue
+		}
 		if set.Flushing {
-			if err := s.db.DropNamespace(ctx, name); err != nil {
+			if err := s.db.DropNamespace(ctx, storeOf(name, set)); err != nil {
 				return fmt.Errorf("finish emptying namespace %s: %w", name, err)
 			}
 			set.Flushing = false
@@ -132,7 +140,11 @@ func (s *Server) protectDefault(n *namespace) {
 func (s *Server) saved() map[string]*settings {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	all := make(map[string]*settings, len(s.namespaces))
+	all := make(map[string]*settings, len(s.namespaces)+len(s.removed))
+	for name, n := range s.removed {
+		set := *n.set.Load()
+		all[name] = &set
+	}
 	for name, n := range s.namespaces {
 		set := *n.set.Load()
 		if name == defaultNamespace {
@@ -154,15 +166,26 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	if s.lookup(name) != nil {
 		return errExists
 	}
+	all := s.saved()
 	onDisk, err := s.db.Namespaces()
 	if err != nil {
 		return err
 	}
-	if slices.Contains(onDisk, name) {
+	listed := func() bool {
+		for other, set := range all {
+			if storeOf(other, set) == name {
+				return true
+			}
+		}
+		return false
+	}
+	if slices.Contains(onDisk, name) && !listed() {
 		return errors.New("there is a directory of that name which the list of namespaces does not know")
 	}
+	if err := s.giveStore(name, &set, all); err != nil {
+		return err
+	}
 	set.Sequential = s.o.Mode == ModeSequential
-	all := s.saved()
 	all[name] = &set
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
 		return err
@@ -172,7 +195,7 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	n.known.Store(password)
 	if err := n.open(ctx); err != nil {
 		delete(all, name)
-		return errors.Join(err, s.db.DropNamespace(ctx, name), saveRegistry(s.o.DataDir, all))
+		return errors.Join(err, s.db.DropNamespace(ctx, n.store()), saveRegistry(s.o.DataDir, all))
 	}
 	s.mu.Lock()
 	s.namespaces[name] = n
@@ -223,8 +246,8 @@ func validName(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == utf8.RuneError || unicode.IsControl(r) })
 }
 
-// removeNamespace removes a namespace and its data. The registry says so first, so that a crash cannot leave half of it
-// in service.
+// removeNamespace removes a namespace, and its data unless that is to be kept. The registry says so first, so that a
+// crash cannot leave half of it in service.
 func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
 	s.admin.Lock()
 	defer s.admin.Unlock()
@@ -232,25 +255,36 @@ func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
 		return errNamespaceRemoved
 	}
 	all := s.saved()
-	all[n.name].Removing = true
+	keep := all[n.name].KeepDeleted > 0
+	var aside string
+	if keep {
+		aside = n.setAside(all)
+		delete(all, n.name)
+	} else {
+		all[n.name].Removing = true
+	}
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
 		return err
 	}
 	if err := n.detach(); err != nil {
 		s.log.Warn("closing a namespace before its removal", "namespace", n.name, "err", err)
 	}
-	if err := s.db.DropNamespace(ctx, n.name); err != nil {
+	if keep {
+		s.keepRemoved(aside, all[aside])
+	} else if err := s.db.DropNamespace(ctx, n.store()); err != nil {
 		return err // gone for clients; the next start goes on
 	}
 	s.mu.Lock()
 	delete(s.namespaces, n.name)
 	s.stats.gone.add(&n.traffic)
 	s.mu.Unlock()
-	delete(all, n.name)
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
-		return err
+	if !keep {
+		delete(all, n.name)
+		if err := saveRegistry(s.o.DataDir, all); err != nil {
+			return err
+		}
 	}
-	s.log.Info("namespace removed", "namespace", n.name)
+	s.log.Info("namespace removed", "namespace", n.name, "kept", aside)
 	s.hooks.tell(hookDeleted, n.name)
 	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,7 +152,7 @@ func (q *quota) lookAt(n *namespace, eng *zdb.Namespace) {
 	if limit := n.limit(); limit > 0 && !q.sealing && !q.stopped && eng.Head().Offset >= quotaSegment(limit, n.srv.segmentSize()) {
 		q.sealing = true
 		q.wg.Go(func() {
-			if _, err := eng.Seal(n.srv.ctx); err != nil && n.srv.ctx.Err() == nil {
+			if _, err := eng.Seal(n.srv.ctx); err != nil && !errors.Is(err, zdb.ErrEmpty) && n.srv.ctx.Err() == nil {
 				n.srv.trouble("seal", n.name, err)
 			}
 			q.mu.Lock()

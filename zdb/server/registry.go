@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // The registry says which namespaces exist and how they are set. It is one file of the data directory, replaced as a
@@ -14,7 +15,7 @@ import (
 // alone do not make one, because a namespace without its settings would be one without its password.
 const (
 	registryName = ".namespaces.json" // with a dot, as no directory of a namespace has
-	// Version 2 may have keep_last, keep_deleted and sequential, which a server that knows only version 1 would ignore.
+	// Version 2 may have keep_last, keep_deleted, sequential, store and removed, which a server that knows only version 1 would ignore.
 	registryVersion = 2
 )
 
@@ -34,6 +35,10 @@ type settings struct {
 	// after it was overwritten or deleted.
 	KeepLast    int      `json:"keep_last,omitempty"`
 	KeepDeleted keepTime `json:"keep_deleted,omitzero"`
+	// Store is what the engine calls the namespace; empty: as clients do.
+	Store string `json:"store,omitempty"`
+	// Removed is when a namespace was set aside, which is kept for KeepDeleted.
+	Removed time.Time `json:"removed,omitzero"`
 	// Removing marks a namespace whose removal has begun and goes on at the next start.
 	Removing bool `json:"removing,omitempty"`
 }

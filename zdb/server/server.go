@@ -58,6 +58,7 @@ type Server struct {
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
+	removed    map[string]*namespace // set aside for the admin
 
 	draining   atomic.Bool
 	connsMu    sync.Mutex
@@ -90,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, log: o.Log, hashing: make(hashing, 2), started: time.Now(), id: 1 + rand.Uint32N(1<<30),
-		namespaces: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
+		namespaces: map[string]*namespace{}, removed: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
 		find: findCommand, stop: make(chan struct{}), troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
 	rights, err := newAdminRights(o.Admin)
@@ -124,6 +125,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err := s.openNamespaces(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.background.Go(s.forgetLoop)
 	if o.Rotate > 0 {
 		s.background.Go(s.rotate)
 	}
@@ -259,6 +261,9 @@ func (s *Server) Close() error {
 		defer s.mu.RUnlock()
 		for _, n := range s.namespaces {
 			n.tellClosing()
+			s.closeErr = errors.Join(s.closeErr, n.detach())
+		}
+		for _, n := range s.removed {
 			s.closeErr = errors.Join(s.closeErr, n.detach())
 		}
 		s.closeErr = errors.Join(s.closeErr, s.db.Close())

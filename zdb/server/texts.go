@@ -51,7 +51,8 @@ const (
 
 	errFlushKept      = "Permission denied (keep_deleted: only the admin may flush)"
 	errCompact        = "Unknown COMPACT subcommand (ALL, STATUS)"
-	errKept           = "Unknown KEPT subcommand (KEYS, VERSIONS, GET)"
+	errKept           = "Unknown KEPT subcommand (KEYS, VERSIONS, GET, LIST, DROP)"
+	errNotRemoved     = "Only what was emptied or removed can be dropped (KEPT LIST shows it)"
 	errKeepLast       = "Invalid property value (expected: a number of versions, at least 1)"
 	errKeepDeleted    = "Invalid property value (expected: a time such as 30d, 12h or 0)"
 	errKeepNeedsAdmin = "keep_deleted needs a server with an admin password (here everybody is admin)"

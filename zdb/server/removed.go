@@ -1,0 +1,198 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"qsfs/zdb"
+)
+
+// A namespace with keep_deleted that is emptied or removed is set aside: its files stay, and the admin reads them
+// with KEPT under the name that it had, a slash and the time in Unix seconds, until keep_deleted is over. No client can
+// name it otherwise, and nothing is written to it any more.
+//
+// Setting aside is one change of the registry: what takes the place of an emptied namespace has files under another
+// name in the engine, its store.
+
+// removedCheck is how often it is looked for what has been kept long enough.
+const removedCheck = time.Minute
+
+// store is what the engine calls the namespace.
+func (n *namespace) store() string { return storeOf(n.name, n.set.Load()) }
+
+func storeOf(name string, set *settings) string {
+	if set.Store != "" {
+		return set.Store
+	}
+	return name
+}
+
+func (set *settings) isRemoved() bool { return !set.Removed.IsZero() }
+
+// until is when a removed namespace goes for good; the second is what Removed was rounded by.
+func (set *settings) until() time.Time {
+	return set.Removed.Add(time.Duration(set.KeepDeleted) + time.Second)
+}
+
+// freeStore gives a new namespace a name in the engine that has no files and belongs to no other.
+func (s *Server) freeStore(name string, all map[string]*settings) (string, error) {
+	onDisk, err := s.db.Namespaces()
+	if err != nil {
+		return "", err
+	}
+	used := map[string]bool{}
+	for _, other := range onDisk {
+		used[other] = true
+	}
+	for other, set := range all {
+		used[storeOf(other, set)] = true
+	}
+	store := name
+	for i, base := 1, name; used[store]; i++ {
+		for {
+			store = fmt.Sprintf("%s/%d", base, i)
+			if _, err := zdb.DirName(store); err == nil {
+				break
+			}
+			base = base[:len(base)-1] // the engine's names have a limit of their own
+		}
+	}
+	return store, nil
+}
+
+// giveStore gives a new namespace its store.
+func (s *Server) giveStore(name string, set *settings, all map[string]*settings) error {
+	store, err := s.freeStore(name, all)
+	if set.Store = store; store == name {
+		set.Store = ""
+	}
+	return err
+}
+
+// setAside changes what the registry is to hold: the data of n is kept, under the name that is returned. The caller holds
+// admin.
+func (n *namespace) setAside(all map[string]*settings) string {
+	old := *all[n.name]
+	old.Store, old.Removed, old.Password = storeOf(n.name, &old), time.Now().UTC().Truncate(time.Second), nil
+	for {
+		name := fmt.Sprintf("%s/%d", n.name, old.Removed.Unix())
+		if all[name] == nil {
+			all[name] = &old
+			return name
+		}
+		old.Removed = old.Removed.Add(time.Second)
+	}
+}
+
+// keepRemoved makes a namespace known that was set aside. It is opened when it is first read.
+func (s *Server) keepRemoved(name string, set *settings) {
+	n := &namespace{name: name, srv: s}
+	n.set.Store(set)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed[name] = n
+}
+
+// kept finds a namespace, also one that was set aside.
+func (s *Server) kept(name string) *namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if n := s.removed[name]; n != nil {
+		return n
+	}
+	return s.namespaces[name]
+}
+
+// allRemoved lists what is set aside, the oldest first.
+func (s *Server) allRemoved() []*namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []*namespace
+	for _, n := range s.removed {
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(a, b *namespace) int {
+		return cmp.Or(a.set.Load().Removed.Compare(b.set.Load().Removed), cmp.Compare(a.name, b.name))
+	})
+	return list
+}
+
+// forgetLoop removes what has been kept for long enough.
+func (s *Server) forgetLoop() {
+	for {
+		for _, n := range s.allRemoved() {
+			if time.Now().Before(n.set.Load().until()) {
+				continue
+			}
+			if err := s.forget(s.ctx, n); err != nil && s.ctx.Err() == nil {
+				s.trouble("remove what was kept", n.name, err)
+			}
+		}
+		select {
+		case <-time.After(removedCheck):
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// forget removes a namespace that was set aside, for good.
+func (s *Server) forget(ctx context.Context, n *namespace) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.kept(n.name) != n {
+		return errNamespaceRemoved
+	}
+	all := s.saved()
+	all[n.name].Removing = true
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	if err := n.detach(); err != nil {
+		s.log.Warn("closing a namespace before its removal", "namespace", n.name, "err", err)
+	}
+	if err := s.db.DropNamespace(ctx, n.store()); err != nil {
+		return err // it is tried again
+	}
+	s.mu.Lock()
+	delete(s.removed, n.name)
+	s.mu.Unlock()
+	delete(all, n.name)
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	s.log.Info("what was kept of a namespace is removed", "namespace", n.name)
+	return nil
+}
+
+// diskBytes is what the files of a namespace take.
+func (n *namespace) diskBytes() int64 {
+	dir, err := zdb.DirName(n.store())
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for _, parent := range slices.Compact([]string{n.srv.o.DataDir, n.srv.o.IndexDir}) {
+		err := filepath.WalkDir(filepath.Join(parent, dir), func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil {
+				sum += info.Size()
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may go meanwhile
+			n.srv.trouble("look what is kept", n.name, err)
+		}
+	}
+	return sum
+}

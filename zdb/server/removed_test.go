@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"qsfs/zdb/client"
+)
+
+// What a namespace with keep_deleted had is readable to the admin after FLUSH and after NSDEL, over restarts too, to
+// nobody else, and gone after DROP.
+func TestKeepRemoved(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	for _, args := range [][]string{
+		{"NSNEW", "ns"}, {"NSSET", "ns", "password", "secret"}, {"NSSET", "ns", "public", "0"}, {"NSSET", "ns", "keep_deleted", "1d"}, {"SELECT", "ns", "secret"},
+	} {
+		w.want("+OK", args...)
+	}
+	w.want(`"a"`, "SET", "a", "one")
+	w.want(`"b"`, "SET", "b", "two")
+	w.want("+OK", "DEL", "a")
+	w.want(`"c"`, "SET", "c", "three")
+	incarnation := w.do("INCARNATION")
+	w.want("+OK", "FLUSH")
+	w.want(":0", "DBSIZE")
+	w.want("nil", "GET", "b")
+	if w.do("INCARNATION") == incarnation {
+		t.Error("the emptied namespace has the old incarnation")
+	}
+	w.want(`"b"`, "SET", "b", "after")
+	c, err := client.Dial(t.Context(), client.Options{Address: ts.address, Admin: adminPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	removed := func(n int) []client.RemovedNamespace {
+		t.Helper()
+		list, err := c.RemovedNamespaces(t.Context())
+		if err != nil || len(list) != n {
+			t.Fatalf("%d removed namespaces: %+v, %v", n, list, err)
+		}
+		return list
+	}
+	first := removed(1)[0]
+	if !strings.HasPrefix(first.Name, "ns/") || time.Since(first.Removed) > time.Minute || first.Until.Sub(first.Removed).Round(time.Minute) != 24*time.Hour || first.Bytes == 0 {
+		t.Errorf("%+v", first)
+	}
+	read := func(name string) (all []string) {
+		t.Helper()
+		var cursor []byte
+		for {
+			keys, next, err := c.DeletedKeys(t.Context(), name, nil, cursor, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range keys {
+				versions, err := c.Versions(t.Context(), name, k.Key, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range versions {
+					if !v.Deleted {
+						value, err := c.VersionValue(t.Context(), name, k.Key, v.Seq)
+						if err != nil {
+							t.Fatal(err)
+						}
+						all = append(all, fmt.Sprintf("%s=%s", k.Key, value))
+					}
+				}
+			}
+			if cursor = next; next == nil {
+				return all
+			}
+		}
+	}
+	const had = "[a=one b=two c=three]"
+	if got := fmt.Sprint(read(first.Name)); got != had {
+		t.Errorf("after FLUSH: got %s, want %s", got, had)
+	}
+	w.want("+OK", "SELECT", "default")
+	w.want("+OK", "NSDEL", "ns")
+	w.want("-"+errNoNamespace, "SELECT", "ns", "secret")
+	w.want("+OK", "NSNEW", "ns") // begins anew beside what is kept
+	w.want("+OK", "SELECT", "ns")
+	w.want(":0", "DBSIZE")
+	w.want(`"x"`, "SET", "x", "new")
+
+	for range 2 {
+		list := removed(2)
+		for i, want := range []string{had, "[b=after]"} {
+			if got := fmt.Sprint(read(list[i].Name)); got != want {
+				t.Errorf("%s: got %s, want %s", list[i].Name, got, want)
+			}
+		}
+		stranger := ts.dial()
+		for _, attack := range [][]string{{"KEPT", "LIST"}, {"KEPT", "KEYS", first.Name}, {"KEPT", "DROP", first.Name}} {
+			if got := stranger.do(attack...); !strings.HasPrefix(got, "-Permission denied") {
+				t.Errorf("%q: %s", attack, got)
+			}
+		}
+		for _, attack := range [][]string{{"SELECT", first.Name}, {"NSINFO", first.Name}} {
+			stranger.want("-"+errNoNamespace, attack...)
+		}
+		w.want("-"+errUnknownToDrop, "NSDEL", first.Name)
+		w.want("-"+errNoNamespace, "NSSET", first.Name, "keep_deleted", "0")
+		w.want("-"+errNameRefused, "NSNEW", first.Name)
+		w.want("-"+errNotRemoved, "KEPT", "DROP", "ns")
+		ts.reopen()
+		w = ts.adminWire()
+		c.Close()
+		if c, err = client.Dial(t.Context(), client.Options{Address: ts.address, Admin: adminPassword}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.want("+OK", "SELECT", "ns")
+	w.want(`"new"`, "GET", "x")
+	if err := c.DropRemoved(t.Context(), first.Name); err != nil {
+		t.Fatal(err)
+	}
+	removed(1)
+	w.want("-"+errNoNamespace, "KEPT", "KEYS", first.Name)
+	if _, err := os.Stat(filepath.Join(ts.o.DataDir, "ns")); !os.IsNotExist(err) {
+		t.Errorf("the files are still there: %v", err)
+	}
+	// Without keep_deleted nothing is set aside.
+	w.want("+OK", "SELECT", "default")
+	w.want("+OK", "NSDEL", "ns")
+	removed(1)
+}
+
+// What was set aside goes when its time is over, and not before.
+func TestRemovedExpires(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{DataDir: filepath.Join(dir, "d"), IndexDir: filepath.Join(dir, "i"), Admin: adminPassword, Ballast: -1, KeepDeleted: time.Hour}
+		srv, err := Open(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer srv.Close()
+		w := pipeWire(t, srv)
+		defer w.nc.Close()
+		w.want("+OK", "AUTH", adminPassword)
+		w.want("+OK", "NSNEW", "ns")
+		w.want("+OK", "SELECT", "ns")
+		w.want(`"a"`, "SET", "a", "one")
+		w.want("+OK", "SELECT", "default")
+		began := time.Now()
+		w.want("+OK", "NSDEL", "ns")
+		name := srv.allRemoved()[0].name
+		time.Sleep(time.Until(began.Add(time.Hour - time.Second)))
+		if got := w.do("KEPT", "KEYS", name); !strings.HasPrefix(got, `[nil [["a" `) {
+			t.Errorf("within the hour: %s", got)
+		}
+		time.Sleep(2*time.Second + removedCheck)
+		w.want("[]", "KEPT", "LIST")
+		w.want("-"+errNoNamespace, "KEPT", "KEYS", name)
+	})
+	if left, err := filepath.Glob(filepath.Join(dir, "?", "*ns*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
