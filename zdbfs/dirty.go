@@ -91,6 +91,34 @@ func (d *dirtyQueue) all() []*inode {
 	return out
 }
 
+// sinceWhen is when in was queued last.
+func (d *dirtyQueue) sinceWhen(in *inode) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return in.since
+}
+
+// rowBytes is what the attributes of an inode take in the log, about.
+const rowBytes = 128
+
+// Unflushed says how much is in memory and not even in the local log: bytes of content, and attributes for what their rows
+// will take. since is when the oldest of it came; zero when there is nothing.
+func (fs *FS) Unflushed() (n int64, since time.Time) {
+	for _, in := range fs.dirty.all() {
+		in.mu.RLock()
+		dirty, bytes := in.dirtyLocked(), in.runs.bytes+in.flushing.bytes
+		in.mu.RUnlock()
+		if dirty {
+			n += int64(bytes) + rowBytes
+			if t := fs.dirty.sinceWhen(in); since.IsZero() || t.Before(since) {
+				since = t
+			}
+		}
+		fs.table.unpin(in)
+	}
+	return n, since
+}
+
 func (d *dirtyQueue) size() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

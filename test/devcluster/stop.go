@@ -35,8 +35,8 @@ wait:
 			fmt.Printf("not waiting; what is not dispersed stays in %s and ships at the next run\n", f.State)
 			break wait
 		case <-ticker.C:
-			if s, err := f.TryStatus(); err == nil {
-				fmt.Println("  at risk:", atRisk(s.Pending))
+			if m, err := f.TryMountStatus(); err == nil {
+				fmt.Println("  at risk:", atRisk(m))
 			}
 		}
 	}

@@ -53,18 +53,21 @@ func revive(f *harness.Front) {
 
 // picture is the status in a few lines.
 func picture(c *harness.Cluster) []string {
-	s, err := c.Front.TryStatus()
+	// The mount knows of what zstor was not told yet, so it is asked.
+	m, err := c.Front.TryMountStatus()
 	if err != nil {
-		return []string{"zstor does not answer: " + err.Error()}
+		return []string{"no status: " + err.Error()}
 	}
 	files, used := contents(c.Front.Mountpoint)
-	return []string{
-		fmt.Sprintf("%s  %s", time.Now().Format("15:04:05"), s.Headline),
+	lines := []string{
+		fmt.Sprintf("%s  %s", time.Now().Format("15:04:05"), m.Answer),
 		fmt.Sprintf("  files       %d, %s", files, size(used)),
-		"  dispersed   " + dispersed(s),
-		"  at risk     " + atRisk(s.Pending),
-		"  nodes       " + health(s),
+		"  at risk     " + atRisk(m),
 	}
+	if s := m.Zstor; s != nil {
+		lines = append(lines, "  dispersed   "+dispersed(s), "  nodes       "+health(s))
+	}
+	return lines
 }
 
 // dispersed says what the nodes hold: sealed segments as objects, the open ones as pieces that follow within seconds.
@@ -76,19 +79,27 @@ func dispersed(s *client.Status) string {
 	return text + fmt.Sprintf(" and the open ones up to %s, %v ago", size(s.Cut.Data.Offset+s.Cut.Meta.Offset), s.Cut.Age.Round(time.Second))
 }
 
-func atRisk(p client.PendingStatus) string {
-	if p.Bytes == 0 && p.Segments == 0 {
+// atRisk says what would be lost with this machine. Sealed segments wait at zstor although a cut covers what is in them.
+func atRisk(m *harness.MountStatus) string {
+	r, waiting, problem := m.AtRisk, 0, ""
+	if m.Zstor != nil {
+		waiting, problem = m.Zstor.Pending.Segments, m.Zstor.Pending.Problem
+	}
+	if r.Bytes == 0 && waiting == 0 {
 		return "nothing"
 	}
-	text := fmt.Sprintf("%s only on this machine", size(p.Bytes))
-	if p.Age > 0 {
-		text += fmt.Sprintf(", the oldest for %v", p.Age.Round(time.Second))
+	text := fmt.Sprintf("%s only on this machine", size(r.Bytes))
+	if r.Age > 0 {
+		text += fmt.Sprintf(", the oldest for %v", r.Age.Round(time.Second))
 	}
-	if p.ETA > 0 {
-		text += fmt.Sprintf(", gone in about %v", p.ETA.Round(time.Second))
+	if waiting > 0 {
+		text += fmt.Sprintf(", %d segments on their way", waiting)
 	}
-	if p.Problem != "" {
-		text += " (" + p.Problem + ")"
+	if r.ETA > 0 {
+		text += fmt.Sprintf(", gone in about %v", r.ETA.Round(time.Second))
+	}
+	if problem != "" {
+		text += " (" + problem + ")"
 	}
 	return text
 }

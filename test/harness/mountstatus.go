@@ -2,7 +2,10 @@ package harness
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"qsfs/zstor/client"
 )
 
 // MountStatus is the part of `zdbfs status --json` that tests and demonstrations look at.
@@ -13,6 +16,7 @@ type MountStatus struct {
 	Advice []string `json:"advice"`
 	AtRisk struct {
 		Bytes int64         `json:"bytes"`
+		Since time.Time     `json:"since"`
 		Age   time.Duration `json:"age"`
 		ETA   time.Duration `json:"eta"`
 	} `json:"at_risk"`
@@ -35,6 +39,7 @@ type MountStatus struct {
 		Throttled   bool   `json:"throttled"`
 		Problem     string `json:"problem"`
 	} `json:"cache"`
+	Zstor *client.Status `json:"zstor"`
 }
 
 // exitUnsafe is the code of a status that works and tells bad news.
@@ -43,13 +48,22 @@ const exitUnsafe = 10
 // MountStatus asks `zdbfs status --json`.
 func (f *Front) MountStatus() MountStatus {
 	f.t.Helper()
+	s, err := f.TryMountStatus()
+	if err != nil {
+		f.t.Fatalf("%s: %v", f.Name, err)
+	}
+	return *s
+}
+
+// TryMountStatus is MountStatus that gives the error.
+func (f *Front) TryMountStatus() (*MountStatus, error) {
 	r := f.Command(30*time.Second, "zdbfs", "status", "--json")
 	if r.Code != 0 && r.Code != exitUnsafe {
-		f.t.Fatalf("zdbfs status: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+		return nil, fmt.Errorf("zdbfs status: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	var s MountStatus
 	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
-		f.t.Fatalf("zdbfs status --json: %v\n%s", err, r.Stdout)
+		return nil, fmt.Errorf("zdbfs status --json: %w\n%s", err, r.Stdout)
 	}
-	return s
+	return &s, nil
 }

@@ -34,7 +34,7 @@ type Status struct {
 
 // AtRisk is what would be lost with this machine right now.
 type AtRisk struct {
-	// Bytes of the two logs that no cut covers.
+	// Bytes that this daemon has taken and no cut covers: in the two logs, announced to zstor or not, and in memory.
 	Bytes int64 `json:"bytes"`
 	// Unsynced is the part of them that is not even on local stable storage.
 	Unsynced int64 `json:"unsynced"`

@@ -40,7 +40,8 @@ type link struct {
 	cut      uint64
 	cutMeta  client.Head
 	cutData  client.Head
-	waiting  []sample // durable heads that no cut covers, oldest first
+	looked   time.Time // when the heads were looked at last
+	waiting  []sample  // heads that no cut covers, oldest first
 	syncErr  error
 	lastBeat time.Time
 
@@ -48,13 +49,13 @@ type link struct {
 	cancel context.CancelFunc
 }
 
-// sample is when a head was first seen.
+// sample is a head, and a time before which nothing of it was written that an earlier sample does not have.
 type sample struct {
 	at         time.Time
 	meta, data uint64 // sequences
 }
 
-// maxSamples bounds link.waiting: the oldest one is what counts.
+// maxSamples bounds link.waiting.
 const maxSamples = 1024
 
 // attach compares this state with the newest cut. A state that must not be written to comes back as
@@ -166,8 +167,8 @@ func (l *link) round(ctx context.Context) {
 	if err := l.sync(ctx); err != nil && ctx.Err() == nil {
 		l.log.Error("written data cannot be made durable on the local disk", "err", err)
 	}
+	l.look()
 	meta, data := l.eng.heads()
-	l.note(meta, data)
 	if l.isStopped() {
 		return
 	}
@@ -247,17 +248,29 @@ func (l *link) coverLocked(cut uint64, meta, data client.Head) {
 	}
 }
 
-// note remembers when these heads were first seen, as long as no cut covers them.
-func (l *link) note(meta, data client.Head) {
+// look remembers the ends of the logs, durable or not, as long as no cut covers them. What is new was written since the last
+// look, so that is its age: rather too old than too young.
+func (l *link) look() {
+	meta, data := uint64(l.eng.meta.Head().Seq), uint64(l.eng.data.Head().Seq)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if meta.Seq <= l.cutMeta.Seq && data.Seq <= l.cutData.Seq {
+	now := time.Now()
+	at := l.looked
+	if at.IsZero() {
+		at = now
+	}
+	l.looked = now
+	if meta <= l.cutMeta.Seq && data <= l.cutData.Seq {
 		return
 	}
-	if n := len(l.waiting); n > 0 && l.waiting[n-1].meta == meta.Seq && l.waiting[n-1].data == data.Seq || n == maxSamples {
-		return
+	n := len(l.waiting)
+	switch {
+	case n > 0 && l.waiting[n-1].meta >= meta && l.waiting[n-1].data >= data:
+	case n == maxSamples:
+		l.waiting[n-1].meta, l.waiting[n-1].data = meta, data
+	default:
+		l.waiting = append(l.waiting, sample{at, meta, data})
 	}
-	l.waiting = append(l.waiting, sample{time.Now(), meta.Seq, data.Seq})
 }
 
 // forbid ends writing for good.
@@ -276,8 +289,9 @@ func (l *link) forbid(reason string) {
 	}
 }
 
-// since is when the oldest durable change that no cut covers was seen; false if there is none.
+// since is when the oldest change in the logs that no cut covers was written, or a little earlier; false if there is none.
 func (l *link) since() (time.Time, bool) {
+	l.look()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
@@ -311,8 +325,8 @@ func (l *link) ship(ctx context.Context) (uint64, error) {
 	if err := l.sync(ctx); err != nil {
 		return 0, fmt.Errorf("sync locally: %w", err)
 	}
+	l.look()
 	meta, data := l.eng.heads()
-	l.note(meta, data)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		cut, err := l.shipOnce(ctx, meta, data)
 		if err == nil || ctx.Err() != nil || exit.Of(err) == exit.Stale {

@@ -29,9 +29,14 @@ func (s *Service) Status(ctx context.Context) *control.Status {
 		out.Mount.Files = int64(st.Files - st.Ffree)
 	}
 	ms, ds := s.eng.meta.Stats(), s.eng.data.Stats()
-	out.AtRisk = control.AtRisk{Bytes: s.link.uncovered(), Unsynced: ms.Unsynced + ds.Unsynced}
-	if t, ok := s.link.since(); ok {
-		out.AtRisk.Since, out.AtRisk.Age = t, time.Since(t)
+	// Memory first: what moves into the log meanwhile counts twice rather than not at all.
+	memory, oldest := s.fs.Unflushed()
+	out.AtRisk = control.AtRisk{Bytes: memory + s.link.uncovered(), Unsynced: memory + ms.Unsynced + ds.Unsynced}
+	if t, ok := s.link.since(); ok && (oldest.IsZero() || t.Before(oldest)) {
+		oldest = t
+	}
+	if !oldest.IsZero() {
+		out.AtRisk.Since, out.AtRisk.Age = oldest, time.Since(oldest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
