@@ -80,28 +80,41 @@ func (n *Namespace) used() {
 	}
 }
 
-// closeIdleIndex closes the index if nobody uses it.
+// closeIdleIndex closes the index if nobody uses it. It does not wait for that: whoever wants the index meanwhile does, for
+// Badger holds its files until it is closed, and so does closeIndex.
 func (n *Namespace) closeIdleIndex() {
 	if errors.Is(n.space.forIndex(), ErrNoSpace) {
 		return // closing writes
 	}
 	n.idxMu.Lock()
+	defer n.idxMu.Unlock()
 	x := n.idx
-	if x == nil || !x.Idle() {
-		n.idxMu.Unlock()
+	if x == nil || n.opening != nil || !x.Idle() {
 		return
 	}
-	n.idx = nil
-	n.idxMu.Unlock()
+	done := make(chan struct{})
+	n.idx, n.opening = nil, done
 	n.db.indexes.closed(n)
-	if err := x.Retire(false); err != nil {
-		n.logger.Warn("close index", "namespace", n.name, "error", err)
-	}
+	go func() {
+		if err := x.Retire(false); err != nil {
+			n.logger.Warn("close index", "namespace", n.name, "error", err)
+		}
+		n.idxMu.Lock()
+		defer n.idxMu.Unlock()
+		n.opening = nil
+		close(done)
+	}()
 }
 
 // closeIndex closes it for good; iterators that are still open keep the files open.
 func (n *Namespace) closeIndex() error {
 	n.idxMu.Lock()
+	for n.opening != nil {
+		wait := n.opening
+		n.idxMu.Unlock()
+		<-wait
+		n.idxMu.Lock()
+	}
 	x := n.idx
 	n.idx = nil
 	n.idxMu.Unlock()

@@ -49,7 +49,7 @@ type Namespace struct {
 
 	idxMu   sync.Mutex
 	idx     *index.Index
-	opening chan struct{}
+	opening chan struct{}  // the index is being opened, or closed because it was idle; closed at the end
 	leaving []*index.Index // broken, and not closed yet as far as is known
 	// base is the place in the log before which the index has to know everything;
 	// what comes after is in the overlay.
