@@ -23,6 +23,8 @@ type Stripe struct {
 type Source interface {
 	Stripe(ctx context.Context, seg Segment, off int64) (Stripe, error)
 	Temporary(err error) bool
+	// Answering names those who could be asked, as they are now: when it changes, what failed may work.
+	Answering(ctx context.Context) string
 }
 
 // FetcherOptions of a Fetcher.
@@ -32,6 +34,9 @@ type FetcherOptions struct {
 	// StripeHint is the usual size of a stripe (1 MiB): readers of the same one are merged by it. A
 	// wrong hint costs an extra round, nothing else.
 	StripeHint int64
+	// Remember is how long a stripe that was waited for in vain fails at once (3 s): the kernel asks again for a page after
+	// its readahead has failed, and so would wait a second time.
+	Remember time.Duration
 	// Parallel bounds the stripes that are fetched at one time (32), so the memory they take.
 	Parallel int64
 	// Log gets what is not kept; nil discards. Failures are the caller's to tell.
@@ -65,8 +70,16 @@ type Fetcher struct {
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
+	failed  map[flightKey]failure // of late
+	watched bool                  // somebody looks whether they are to be forgotten
 	closed  bool
 	wg      sync.WaitGroup
+}
+
+// failure is a stripe that was waited for in vain.
+type failure struct {
+	err   error
+	until time.Time
 }
 
 type flightKey struct {
@@ -91,6 +104,9 @@ func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	if o.StripeHint == 0 {
 		o.StripeHint = 1 << 20
 	}
+	if o.Remember == 0 {
+		o.Remember = 3 * time.Second
+	}
 	if o.Parallel == 0 {
 		o.Parallel = 32
 	}
@@ -101,7 +117,7 @@ func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	return &Fetcher{
 		ctx: ctx, cancel: cancel,
 		cache: c, source: s, opt: o, parallel: semaphore.NewWeighted(o.Parallel),
-		flights: make(map[flightKey]*flight),
+		flights: make(map[flightKey]*flight), failed: make(map[flightKey]failure),
 	}
 }
 
@@ -161,12 +177,18 @@ func (f *Fetcher) join(seg Segment, off int64) (*flight, error) {
 	if fl := f.flights[key]; fl != nil {
 		return fl, nil
 	}
+	if late, ok := f.failed[key]; ok && time.Now().Before(late.until) {
+		return nil, late.err
+	}
 	fl := &flight{done: make(chan struct{}), gone: make(chan struct{})}
 	f.flights[key] = fl
 	f.wg.Add(1)
 	go func() {
 		defer f.wg.Done()
-		fl.stripe, fl.err = f.fetch(seg, off)
+		var inVain bool
+		fl.stripe, inVain, fl.err = f.fetch(seg, off)
+		// Before anybody hears of it, so that who asks again at once does not wait again.
+		f.remember(key, fl.err, inVain)
 		close(fl.done)
 		if fl.err == nil {
 			if err := f.cache.Put(seg, fl.stripe.Offset, fl.stripe.Data); err != nil {
@@ -182,12 +204,12 @@ func (f *Fetcher) join(seg Segment, off int64) (*flight, error) {
 	return fl, nil
 }
 
-// fetch asks the source until it answers, says that asking is useless, or time is up.
-func (f *Fetcher) fetch(seg Segment, off int64) (Stripe, error) {
+// fetch asks the source until it answers, says that asking is useless, or time is up: then it was in vain.
+func (f *Fetcher) fetch(seg Segment, off int64) (_ Stripe, inVain bool, _ error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout)
 	defer cancel()
-	fail := func(err error) (Stripe, error) {
-		return Stripe{}, &FetchError{seg, off, err}
+	fail := func(err error) (Stripe, bool, error) {
+		return Stripe{}, ctx.Err() != nil, &FetchError{seg, off, err}
 	}
 	if err := f.parallel.Acquire(ctx, 1); err != nil {
 		return fail(fmt.Errorf("no free slot within %v", f.opt.Timeout))
@@ -200,7 +222,7 @@ func (f *Fetcher) fetch(seg Segment, off int64) (Stripe, error) {
 			if off < st.Offset || off >= st.Offset+int64(len(st.Data)) {
 				return fail(fmt.Errorf("asked for byte %d, got [%d, %d)", off, st.Offset, st.Offset+int64(len(st.Data))))
 			}
-			return st, nil
+			return st, false, nil
 		}
 		if ctx.Err() == nil || last == nil {
 			last = err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,11 @@ type source struct {
 	calls atomic.Int64
 	gate  chan struct{} // nil: no waiting
 	fail  func(call int64) error
+
+	answering atomic.Int64
 }
+
+func (s *source) Answering(context.Context) string { return fmt.Sprint(s.answering.Load()) }
 
 func (s *source) Stripe(ctx context.Context, _ Segment, off int64) (Stripe, error) {
 	call := s.calls.Add(1)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"qsfs/zdb"
@@ -163,6 +164,23 @@ func (s stripeSource) Temporary(err error) bool {
 		return true
 	}
 	return errors.Is(err, client.ErrDown) || errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrBusy)
+}
+
+// Answering implements cache.Source.
+func (s stripeSource) Answering(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	st, err := s.c.Status(ctx)
+	if err != nil {
+		return "nobody"
+	}
+	var b strings.Builder
+	for _, n := range st.Nodes {
+		if n.Up {
+			b.WriteString(n.ID + " " + n.Role + "\n")
+		}
+	}
+	return b.String()
 }
 
 // fetchFunc gives the engine its way to the fetcher.
