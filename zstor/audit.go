@@ -103,15 +103,56 @@ func (s *Store) auditObject(ctx context.Context, node string, d *doubt, object s
 	return again, err
 }
 
-// tailsAnew is done when a round that began after the doubt has shipped the tails in new generations.
-func (s *Store) tailsAnew(d *doubt) error {
+// weakenTails has all tails shipped anew: a node has lost what it held of them. It gives the generations that the
+// newest cut's tails stand on.
+func (s *Store) weakenTails() map[record.Generation]bool {
 	s.mu.Lock()
-	none := s.cut == nil || len(s.cut.Tails) == 0
-	s.mu.Unlock()
-	if none || s.shippedSince(d.owed) {
-		return nil
+	defer s.mu.Unlock()
+	for _, g := range s.segments {
+		g.weak.Store(true)
 	}
-	return errors.New("the tails are shipped anew with the next round")
+	out := map[record.Generation]bool{}
+	eachOfTails(s.cut, func(id record.Generation) { out[id] = true })
+	return out
+}
+
+// tailsAnew is done when an acknowledged cut, of a round that began after the doubt, stands on none of the generations
+// that the node may have lost something of. A long tail takes more than one round.
+func (s *Store) tailsAnew(d *doubt) error {
+	if !s.shippedSince(d.owed) && s.hasTails() {
+		return errors.New("the tails are shipped anew with the next round")
+	}
+	s.mu.Lock()
+	weak := false
+	eachOfTails(s.cut, func(id record.Generation) { weak = weak || d.tails[id] })
+	var table []*segment
+	for _, g := range s.segments {
+		table = append(table, g)
+	}
+	s.mu.Unlock()
+	for _, g := range table {
+		weak = weak || g.standsOnRenewed()
+	}
+	if weak {
+		return errors.New("the whole stripes of a tail are made up for")
+	}
+	return nil
+}
+
+func (s *Store) hasTails() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut != nil && len(s.cut.Tails) > 0
+}
+
+// eachOfTails gives every generation that the tails of a cut stand on.
+func eachOfTails(cut *record.Cut, f func(record.Generation)) {
+	if cut == nil {
+		return
+	}
+	for i := range cut.Tails {
+		cut.Tails[i].Generations(f)
+	}
 }
 
 // doubtedManifest finds the manifest of an object; nil when it is not dispersed any more.

@@ -34,6 +34,13 @@ func (b *choreBook) deleted(object string, grace time.Duration) {
 	b.forget[object] = time.Now().Add(grace)
 }
 
+// made notes that a deleted manifest has been made again: there is no tombstone to be forgotten any more.
+func (b *choreBook) made(object string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.forget, object)
+}
+
 // due lists what can be done now.
 func (b *choreBook) due() (prune, forget []string) {
 	b.mu.Lock()
@@ -57,11 +64,10 @@ func (s *Store) tombstoneGrace() time.Duration {
 	return time.Hour
 }
 
-// tidyManifests removes superseded manifests and ends tombstones that all nodes have had long
-// enough. The first error ends it; it goes on with the next tidying.
-func (s *Store) tidyManifests(ctx context.Context) error {
+// pruneManifests removes superseded manifests. The first error ends it; it goes on with the next tidying.
+func (s *Store) pruneManifests(ctx context.Context) error {
 	b := &s.chores
-	prune, forget := b.due()
+	prune, _ := b.due()
 	for _, object := range prune {
 		b.mu.Lock()
 		delete(b.prune, object) // before: a version written meanwhile is another chore
@@ -71,6 +77,13 @@ func (s *Store) tidyManifests(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// forgetManifests ends tombstones that all nodes have had long enough.
+func (s *Store) forgetManifests(ctx context.Context) error {
+	b := &s.chores
+	_, forget := b.due()
 	for _, object := range forget {
 		gone, err := s.set.Forget(ctx, record.KindManifest, object)
 		b.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qsfs/zstor/internal/note"
+	"qsfs/zstor/internal/record"
 	"qsfs/zstor/internal/transfer"
 )
 
@@ -40,8 +41,9 @@ type doubt struct {
 	// other: the node is known to be another one than it was, or to have lost something. Otherwise nothing is known of
 	// it, as after a recovery on a new machine.
 	other bool
-	items map[string]time.Time // names of objects → when something was made again that is to be read back; zero: nothing was
-	owed  int64                // the round that ships the tails anew; see forceRound
+	items map[string]time.Time       // names of objects → when something was made again that is to be read back; zero: nothing was
+	owed  int64                      // the round that ships the tails anew; see forceRound
+	tails map[record.Generation]bool // what they stood on when the doubt arose
 	tries int
 	next  time.Time // no try before
 }
@@ -143,6 +145,7 @@ func (s *Store) lookAtNodes() {
 		}
 		b.nodes[id] = d
 		if d.other {
+			d.tails = s.weakenTails()
 			d.owed = s.forceRound()
 			d.items[theTails] = time.Time{}
 			b.noted[id] = notedNode{Incarnation: info.Incarnation, Doubt: true}

@@ -43,6 +43,9 @@ func (s *Store) Evict(ctx context.Context, r client.EvictRequest) (client.EvictR
 	if m.Generation != ref.Generation {
 		return no("segment %s is being encoded anew", segmentObject(k))
 	}
+	if !s.objects.counts(k) {
+		return no("the cut that names segment %s is not acknowledged yet", segmentObject(k))
+	}
 	healthy, reason := s.healthyConfirmed(ctx, m)
 	spare := max(healthy-int(m.K), 0)
 	if full(m) && healthy == int(m.N) {
@@ -57,6 +60,14 @@ func (s *Store) Evict(ctx context.Context, r client.EvictRequest) (client.EvictR
 		return out, nil
 	}
 	// Without d<N> the segment is not shipped again; the receipt says what there is.
+	s.receipts.Lock()
+	defer s.receipts.Unlock()
+	if now, listed, _ := s.lookup(k); !listed || now.Generation != m.Generation {
+		return no("segment %s was encoded anew", segmentObject(k))
+	}
+	if r, err := receipt.Read(s.state, k.Namespace, k.Segment); err == nil && r.Manifest.Generation == m.Generation {
+		return client.EvictReply{OK: true}, nil // that one, or a better one
+	}
 	if err := receipt.Write(s.state, k.Namespace, k.Segment, receipt.Receipt{Manifest: *m, Time: time.Now()}); err != nil {
 		return client.EvictReply{}, err
 	}

@@ -295,6 +295,12 @@ func TestLyingNodes(t *testing.T) {
 		}
 		return v
 	})
+	// The best four of six are asked: two honest nodes are slow, so that the lying ones are among them.
+	score := func(i int) time.Duration { return a.store.peers[a.store.order[i]].Score() }
+	for _, i := range []int{0, 5} {
+		w.nodes[i].SetDelay(100 * time.Millisecond)
+	}
+	a.eventually("the lying nodes are asked before the slow ones", func() bool { return max(score(1), score(4)) < min(score(0), score(5)) })
 	if got := a.fetchAll(k, len(a.fs.logs[nsData].sealed[0])); !bytes.Equal(got, a.fs.logs[nsData].sealed[0]) {
 		t.Error("read through lying nodes differs")
 	}

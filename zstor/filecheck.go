@@ -150,7 +150,7 @@ func (s *Store) RebuildFile(ctx context.Context, r client.FileRequest, progress 
 	if err != nil {
 		return err
 	}
-	unlock, err := s.names.lock(ctx, name) // or the manifest that is written at the end could take the place of a newer one
+	unlock, err := s.names.lock(ctx, fileObject(name)) // or the manifest that is written at the end could take the place of a newer one
 	if err != nil {
 		return err
 	}

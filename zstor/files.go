@@ -67,7 +67,7 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 	if err != nil {
 		return err
 	}
-	unlock, err := s.names.lock(ctx, name)
+	unlock, err := s.names.lock(ctx, fileObject(name))
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,9 @@ func (s *Store) putFileManifest(ctx context.Context, m *record.Manifest) error {
 	if s.noteFenced(err) {
 		return fmt.Errorf("%w: %w", client.ErrFenced, err)
 	}
+	if err == nil {
+		s.chores.made(m.Object)
+	}
 	return err
 }
 
@@ -183,6 +186,41 @@ func (s *Store) fileManifest(ctx context.Context, name string) (*record.Manifest
 		return nil, fmt.Errorf("%w: no file %q is stored", client.ErrNotDispersed, name)
 	}
 	return m, err
+}
+
+// outlive makes sure, before the shards of a file's generation are deleted that an earlier process left, that its manifest
+// never counts. It may be on a metadata node that is away, and would be the newest one when the node is back: what counts
+// now is written again, as a newer version. It reports whether the shards may go.
+func (s *Store) outlive(ctx context.Context, e *intentEntry) (bool, error) {
+	unlock := s.names.tryLock(e.Object)
+	if unlock == nil {
+		return false, nil // the name is being stored: later
+	}
+	defer unlock()
+	f, err := s.set.Newest(ctx, record.KindManifest, e.Object)
+	if errors.Is(err, quorum.ErrNotFound) {
+		if _, err := s.set.Tombstone(ctx, record.KindManifest, e.Object, f.Version); err != nil {
+			return false, err
+		}
+		s.chores.deleted(e.Object, s.tombstoneGrace())
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	m, err := record.DecodeManifest(f.Body)
+	if err != nil {
+		return false, err
+	}
+	if m.Generation == e.Generation {
+		s.intents.settled(e.Generation) // it counts after all
+		return false, nil
+	}
+	if err := s.putFileManifest(ctx, m); err != nil {
+		return false, err
+	}
+	s.chores.superseded(e.Object)
+	return true, nil
 }
 
 // manifestOfFile reads the manifest that counts of a file's object; nil when there is none.

@@ -76,6 +76,7 @@ func (s *Store) adoptTailsLocked(cut *record.Cut) {
 // runBehind makes up for whole stripes of active segments whose tails stand on generations that have
 // ended, beside the rounds.
 func (s *Store) runBehind() {
+	tries := 0
 	for {
 		select {
 		case <-s.life.Done():
@@ -90,6 +91,7 @@ func (s *Store) runBehind() {
 			}
 		}
 		s.mu.Unlock()
+		failed := 0
 		for _, g := range todo {
 			if !s.shipping() {
 				break
@@ -100,9 +102,17 @@ func (s *Store) runBehind() {
 			} else if s.life.Err() == nil {
 				s.noteFenced(err)
 				s.log.Info("the whole stripes of a tail are made up for later", "segment", segmentObject(g.key), "error", err)
-				s.pause(time.Second)
+				failed++
 			}
 		}
+		if failed == 0 {
+			tries = 0
+			continue
+		}
+		// Nobody may write any more: then no round comes that would ask again.
+		s.pause(min(time.Second<<min(tries, 6), time.Minute))
+		tries++
+		kick(s.kickBehind)
 	}
 }
 
@@ -163,6 +173,7 @@ func (g *segment) catchUpSome(ctx context.Context, f *os.File, inc segfile.Incar
 	if !same || g.obj != nil {
 		return true, nil
 	}
+	g.freshen()
 	if err := g.ensure(ctx, [16]byte(inc), to); err != nil {
 		return false, err
 	}

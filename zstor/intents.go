@@ -47,13 +47,14 @@ type intentBook struct {
 
 type intentEntry struct {
 	record.IntentEntry
-	gen   *transfer.Generation // nil for what an earlier process left
+	gen   *transfer.Generation // nil for what an earlier process left, and what may be anywhere
 	inUse bool                 // this process still builds on it
 	dead  bool                 // a cut without it was acknowledged: delete
 	since time.Time
 	// manifest: its manifest is on record, and goes with it.
 	manifest bool
 	adopted  bool   // of an earlier process: its manifest may be on record
+	outlived bool   // of a file: its manifest can never count; for who deletes alone
 	parked   string // the further record that lists it; empty: the living one does
 }
 
@@ -221,13 +222,28 @@ func (b *intentBook) hasManifest(g *transfer.Generation) {
 	}
 }
 
-// releaseAll says that this process builds on no segment any more: another cut became the truth.
+// releaseAll says that this process builds on no segment any more: another cut became the truth. What is under way ends.
 // Files that are being stored have nothing to do with cuts.
 func (b *intentBook) releaseAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.entries {
-		e.inUse = e.inUse && strings.HasPrefix(e.Object, filePrefix)
+		if strings.HasPrefix(e.Object, filePrefix) {
+			continue
+		}
+		e.inUse = false
+		if e.gen != nil {
+			e.gen.End(errOrphan)
+		}
+	}
+}
+
+// anywhere says that shards of a generation may be made again on nodes that were offered none when it was written.
+func (b *intentBook) anywhere(g *transfer.Generation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[g.ID()]; e != nil {
+		e.gen = nil
 	}
 }
 
@@ -279,13 +295,13 @@ func (b *intentBook) bury(live func(record.IntentEntry) bool) (dead int) {
 	return dead
 }
 
-// graves lists what is to be deleted, the oldest first.
+// graves lists what is to be deleted, the oldest first. What is still being sent waits: it could arrive after the deletion.
 func (b *intentBook) graves() []*intentEntry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []*intentEntry
 	for _, e := range b.entries {
-		if e.dead {
+		if e.dead && (e.gen == nil || !e.gen.Sending()) {
 			out = append(out, e)
 		}
 	}
@@ -311,6 +327,12 @@ func (b *intentBook) deleted(id record.Generation, nodes []string) {
 // adopt takes over what earlier processes had on record. Nothing of it is built on: their
 // incomplete generations have ended.
 func (b *intentBook) adopt(ctx context.Context) error {
+	// No version is written meanwhile: one without these entries, followed by the tombstones of the old records, would
+	// forget them.
+	if err := b.gate.lockCtx(ctx); err != nil {
+		return err
+	}
+	defer b.gate.unlock()
 	l, err := b.set.List(ctx, record.KindIntent)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (s *Store) replaceLost(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		if s.objects.recall(k) == nil {
+		if s.objects.waiting(k) == nil { // one that was only read is not complete
 			o := s.objects.add(k, m, v, nil)
 			o.mu.Lock()
 			o.inCut = true

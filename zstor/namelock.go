@@ -19,7 +19,31 @@ type nameLock struct {
 
 // lock waits for a name; the caller calls unlock, once.
 func (l *nameLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
+	n := l.enter(name)
+	select {
+	case n.held <- struct{}{}:
+		return func() { <-n.held; l.leave(name, n) }, nil
+	case <-ctx.Done():
+		l.leave(name, n)
+		return nil, ctx.Err()
+	}
+}
+
+// tryLock is lock for who does not wait: nil when somebody works on the name.
+func (l *nameLocks) tryLock(name string) (unlock func()) {
+	n := l.enter(name)
+	select {
+	case n.held <- struct{}{}:
+		return func() { <-n.held; l.leave(name, n) }
+	default:
+		l.leave(name, n)
+		return nil
+	}
+}
+
+func (l *nameLocks) enter(name string) *nameLock {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.m == nil {
 		l.m = map[string]*nameLock{}
 	}
@@ -29,19 +53,13 @@ func (l *nameLocks) lock(ctx context.Context, name string) (unlock func(), err e
 		l.m[name] = n
 	}
 	n.users++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if n.users--; n.users == 0 {
-			delete(l.m, name)
-		}
-	}
-	select {
-	case n.held <- struct{}{}:
-		return func() { <-n.held; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
+	return n
+}
+
+func (l *nameLocks) leave(name string, n *nameLock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n.users--; n.users == 0 {
+		delete(l.m, name)
 	}
 }

@@ -31,7 +31,7 @@ type object struct {
 	version record.Version       // of its record
 	gen     *transfer.Generation // what this process knows to be missing; nil after a restart
 	inCut   bool                 // an acknowledged cut names it
-	partial bool                 // it has a receipt
+	written string               // marks of the receipt that this process wrote; empty: none
 	stored  time.Time            // when the last shard was acknowledged
 	tries   int
 	next    time.Time // no repair before
@@ -124,6 +124,25 @@ func (t *objectTable) recall(k record.SegmentKey) *record.Manifest {
 	return nil
 }
 
+// waiting gives the incomplete object of a segment; nil when there is none.
+func (t *objectTable) waiting(k record.SegmentKey) *object {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.incomplete[k]
+}
+
+// counts reports whether an acknowledged cut names what the table has of a segment. A cut that was not acknowledged
+// may have put it into the ledger all the same.
+func (t *objectTable) counts(k record.SegmentKey) bool {
+	o := t.waiting(k)
+	if o == nil {
+		return true // a complete one was in a cut, and what was read from a cut's manifest is in it
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.inCut
+}
+
 // clear forgets everything, when another cut becomes the truth.
 func (t *objectTable) clear() {
 	t.mu.Lock()
@@ -196,20 +215,33 @@ func (s *Store) readManifest(ctx context.Context, object string, gen record.Gene
 
 // writeReceipt proves on the front machine what an object has become, and lets it go once it is complete. Only what an
 // acknowledged cut names gets a receipt. One without the mark "full" says that enough shards are confirmed for an
-// emergency: without it nobody would ask for the consent that Evict gives then. It is written once; the next one is full.
+// emergency: without it nobody would ask for the consent that Evict gives then. Each kind is written once, and none of a
+// generation whose place another one has taken.
 func (s *Store) writeReceipt(o *object) error {
+	s.receipts.Lock()
+	defer s.receipts.Unlock()
 	o.mu.Lock()
-	m, inCut, partial := o.man, o.inCut, o.partial
+	m, inCut, written := o.man, o.inCut, o.written
 	o.mu.Unlock()
 	r := receipt.Receipt{Manifest: *m, Full: full(m), Confirmed: confirmed(m), Time: time.Now()}
-	if !inCut || !r.Full && (partial || m.Count(record.Confirmed) < s.floor(int(m.K))) {
+	if !inCut || !r.Full && m.Count(record.Confirmed) < s.floor(int(m.K)) {
+		return nil
+	}
+	if ref, listed, known := s.lookup(o.key); !known || !listed || ref.Generation != m.Generation {
+		return nil
+	}
+	marks := "partial"
+	if r.Full {
+		marks = fmt.Sprintf("full, confirmed %v", r.Confirmed)
+	}
+	if marks == written {
 		return nil
 	}
 	if err := receipt.Write(s.state, o.key.Namespace, o.key.Segment, r); err != nil {
 		return err
 	}
 	o.mu.Lock()
-	o.partial = true
+	o.written = marks
 	o.mu.Unlock()
 	if r.Full && r.Confirmed {
 		s.objects.finish(o)

@@ -201,9 +201,12 @@ func (s *Store) shipSealed(ctx context.Context, ns string, below uint32) (fresh 
 	grp.SetLimit(segmentsAtOnce)
 	for _, g := range segs {
 		grp.Go(func() error {
+			if gctx.Err() != nil {
+				return nil // another one cannot be shipped; those under way go on, or they would begin again
+			}
 			g.needed.Add(1)
 			defer g.needed.Add(-1)
-			return g.ship(gctx)
+			return g.ship(ctx)
 		})
 	}
 	if err := grp.Wait(); err != nil {
@@ -260,7 +263,9 @@ func (s *Store) wanted(k record.SegmentKey) bool {
 	if s.ledger == nil || !s.ledger.Has(k) {
 		return true
 	}
-	return s.segments[k] != nil
+	// What is being encoded anew is no business of a round before it is shipped: a cut names it already.
+	g := s.segments[k]
+	return g != nil && g.shipped()
 }
 
 // publish writes the cut and, once it is acknowledged, draws the consequences.
@@ -361,14 +366,7 @@ func (s *Store) entered(g *segment) {
 // bury marks every generation on record that the cut does not name and nobody builds on.
 func (s *Store) bury(cut *record.Cut) {
 	live := map[record.Generation]bool{}
-	for i := range cut.Tails {
-		if w := cut.Tails[i].Whole; w != nil {
-			live[w.Generation] = true
-		}
-		for _, p := range cut.Tails[i].Pieces {
-			live[p.Manifest.Generation] = true
-		}
-	}
+	eachOfTails(cut, func(id record.Generation) { live[id] = true })
 	if cut.Base != nil {
 		live[cut.Base.Manifest.Generation] = true
 	}
@@ -445,6 +443,7 @@ func (s *Store) rebase(ctx context.Context) error {
 	err = s.ledger.Rebase(base, s.sealer.NewBaseRef(base, encoded, *man))
 	s.mu.Unlock()
 	s.newBase = gen
+	s.intents.anywhere(gen)
 	// The base that is replaced was adopted or released; this one is live with the cut that follows.
 	s.intents.release(gen)
 	return err
@@ -485,7 +484,7 @@ func (s *Store) uploadSealed(ns string) error {
 	if err != nil {
 		return err
 	}
-	grp, ctx := errgroup.WithContext(s.life)
+	var grp errgroup.Group // an upload that fails ends no other: they would begin again in new generations
 	grp.SetLimit(segmentsAtOnce)
 	for _, n := range sealed {
 		k := record.SegmentKey{Namespace: ns, Segment: n}
@@ -497,7 +496,7 @@ func (s *Store) uploadSealed(ns string) error {
 		}
 		grp.Go(func() error {
 			g := s.segment(k)
-			err := g.ship(ctx)
+			err := g.ship(s.life)
 			if err == nil && g.held() && g.shipped() {
 				s.forceRound() // nothing else may come that would make the object take the place of the tail
 			}

@@ -62,6 +62,8 @@ type segment struct {
 	bad  bool                                       // the file is not what tail was made from: the tail cannot go on
 	good bool                                       // the sealed file was checked, and is what tail ends with
 
+	weak atomic.Bool // a node has lost what it had, perhaps of a generation of the tail that an earlier process made
+
 	again bool // ship although a cut names the segment; guarded by Store.mu
 }
 
@@ -269,16 +271,22 @@ func (g *segment) writeWhole(ctx context.Context, f io.ReaderAt, to uint32, stop
 	return nil
 }
 
+// parallel works on stripes of the generation side by side. Any error ends the generation, also that the caller gave up
+// before all were begun: what was written would be encoded a second time, or be missing.
 func (g *segment) parallel(ctx context.Context, from, to uint32, f func(ctx context.Context, stripe uint32) error) error {
-	grp, ctx := errgroup.WithContext(ctx)
+	grp, gctx := errgroup.WithContext(ctx)
 	grp.SetLimit(stripesAtOnce)
-	for stripe := from; stripe < to; stripe++ {
-		if ctx.Err() != nil {
-			break
-		}
-		grp.Go(func() error { return f(ctx, stripe) })
+	begun := from
+	for stripe := from; stripe < to && gctx.Err() == nil; stripe++ {
+		grp.Go(func() error { return f(gctx, stripe) })
+		begun++
 	}
-	return grp.Wait()
+	err := grp.Wait()
+	if err == nil && begun < to {
+		err = context.Cause(ctx)
+		g.gen.End(err)
+	}
+	return err
 }
 
 func readFull(f io.ReaderAt, p []byte, off int64) error {

@@ -27,7 +27,7 @@ import (
 
 // Store is the dispersal of one state directory. Its methods may be called concurrently.
 //
-// Lock order: recoverMu, roundMu, verifyMu, segment.up, segment.mu, segment.tmu, intentBook.gate, intentBook.mu, mu. Nothing waits for a node or a disk while it
+// Lock order: recoverMu, roundMu, verifyMu, segment.up, segment.mu, segment.tmu, receipts, intentBook.gate, intentBook.mu, mu. Nothing waits for a node or a disk while it
 // holds mu.
 type Store struct {
 	o      Options
@@ -65,7 +65,8 @@ type Store struct {
 	objects    objectTable
 	doubts     doubtBook
 	chores     choreBook
-	names      nameLocks // of files
+	names      nameLocks  // of files, by object
+	receipts   sync.Mutex // one receipt is written at a time, after a look at what the cut names
 
 	// mu guards what follows.
 	mu       sync.Mutex

@@ -128,6 +128,7 @@ func (g *segment) prepareTail(ctx context.Context, head record.Head, anew bool) 
 			g.setTail(nil)
 		}
 		weak := g.renewed()
+		g.freshen()
 		if err := g.ensure(ctx, head.Incarnation, head.Offset); err != nil {
 			return err
 		}
@@ -141,8 +142,18 @@ func (g *segment) prepareTail(ctx context.Context, head record.Head, anew bool) 
 	return nil
 }
 
+// freshen ends a generation of which a node has lost something, so that the next one is whole. The caller holds mu.
+func (g *segment) freshen() {
+	if g.obj == nil && g.gen != nil && len(g.gen.Renewed()) > 0 {
+		g.restart()
+	}
+}
+
 // renewed reports whether some node of the tail has turned out to be another one: what it held is gone.
 func (g *segment) renewed() bool {
+	if g.weak.Load() {
+		return true
+	}
 	g.tmu.Lock()
 	defer g.tmu.Unlock()
 	for _, p := range g.own {
@@ -154,21 +165,41 @@ func (g *segment) renewed() bool {
 	return gen != nil && len(gen.Renewed()) > 0
 }
 
+// standsOnRenewed is renewed for what the tail stands on alone.
+func (g *segment) standsOnRenewed() bool {
+	g.tmu.Lock()
+	defer g.tmu.Unlock()
+	if g.tail == nil {
+		return false
+	}
+	if g.weak.Load() {
+		return true
+	}
+	gen := g.now.Load()
+	weak := false
+	g.tail.Generations(func(id record.Generation) {
+		if p := g.own[id]; p != nil {
+			weak = weak || len(p.Renewed()) > 0
+		} else if gen != nil && gen.ID() == id {
+			weak = weak || len(gen.Renewed()) > 0
+		}
+	})
+	return weak
+}
+
 // setTail replaces the tail, and gives up the generations of this process that it does not stand on;
 // they are deleted after the cut that does not name them.
 func (g *segment) setTail(t *record.Tail) {
 	named := map[record.Generation]bool{}
 	if t != nil {
-		if t.Whole != nil {
-			named[t.Whole.Generation] = true
-		}
-		for i := range t.Pieces {
-			named[t.Pieces[i].Manifest.Generation] = true
-		}
+		t.Generations(func(id record.Generation) { named[id] = true })
 	}
 	g.tmu.Lock()
 	defer g.tmu.Unlock()
 	g.tail, g.bad = t, g.bad && t != nil
+	if t == nil {
+		g.weak.Store(false) // of what comes now this process knows the nodes
+	}
 	for id, gen := range g.own {
 		if !named[id] {
 			g.s.intents.release(gen)

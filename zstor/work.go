@@ -3,6 +3,8 @@ package zstor
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"strings"
 	"time"
 
 	"qsfs/zdb/crashpoint"
@@ -65,6 +67,14 @@ func (s *Store) deleteDead(ctx context.Context) error {
 	}
 	var errs []error
 	for _, e := range graves {
+		if e.adopted && !e.outlived && strings.HasPrefix(e.Object, filePrefix) {
+			ok, err := s.outlive(ctx, e)
+			if !ok {
+				errs = append(errs, err)
+				continue
+			}
+			e.outlived = true
+		}
 		var done []string
 		for _, h := range e.Nodes {
 			p := s.peers[h.Node]
@@ -139,11 +149,27 @@ func (s *Store) encodeAnew(k segmentKey) error {
 		return nil
 	}
 	s.log.Info("encoding anew", "object", segmentObject(k))
-	if err := s.segmentAnew(k).ship(s.life); err != nil {
+	g := s.segmentAnew(k)
+	if err := g.ship(s.life); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			g.abandon() // it was evicted: what the cut names is all there is
+		}
 		return err
 	}
 	s.forceRound()
 	return nil
+}
+
+// abandon gives up a segment that a cut names and that was to be shipped anew.
+func (g *segment) abandon() {
+	g.up.Lock()
+	defer g.up.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.obj == nil {
+		g.s.forget(g)
+		g.restart()
+	}
 }
 
 // forceRound asks for a cut although nothing new was announced. It stays asked for until a round that begins later is
@@ -357,22 +383,20 @@ func (s *Store) runMaintenance() {
 	}
 }
 
-// tidy removes superseded records. What fails is tried again.
+// tidy removes superseded records. What fails is tried again, and holds up nothing else: the end of a tombstone needs
+// all metadata nodes, most others do not.
 func (s *Store) tidy(ctx context.Context) {
-	err := s.intents.tidy(ctx)
-	if err == nil {
-		_, err = s.set.Prune(ctx, record.KindCut, record.CutObject, prunedCuts)
+	for _, f := range []func(context.Context) error{s.intents.tidy, s.pruneCuts, s.pruneManifests, s.intents.forgetOld, s.forgetManifests} {
+		if err := f(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, quorum.ErrNotFound) {
+			s.noteFenced(err)
+			s.log.Debug("records are tidied later", "error", err)
+		}
 	}
-	if err == nil {
-		err = s.intents.forgetOld(ctx)
-	}
-	if err == nil {
-		err = s.tidyManifests(ctx)
-	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, quorum.ErrNotFound) {
-		s.noteFenced(err)
-		s.log.Debug("records are tidied later", "error", err)
-	}
+}
+
+func (s *Store) pruneCuts(ctx context.Context) error {
+	_, err := s.set.Prune(ctx, record.KindCut, record.CutObject, prunedCuts)
+	return err
 }
 
 // findIncomplete looks through the sealed segments that the cut names and that have no valid and

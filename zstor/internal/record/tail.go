@@ -44,6 +44,16 @@ func (t *Tail) End() int64 {
 	return t.WholeEnd()
 }
 
+// Generations gives every generation that the tail stands on.
+func (t *Tail) Generations(f func(Generation)) {
+	if t.Whole != nil {
+		f(t.Whole.Generation)
+	}
+	for i := range t.Pieces {
+		f(t.Pieces[i].Manifest.Generation)
+	}
+}
+
 // ChainStart is the chain value before the first piece of a tail.
 func ChainStart(k SegmentKey, incarnation [16]byte, session uint64) [32]byte {
 	h := blake3.NewDeriveKey("qsfs tail chain 1")

@@ -40,11 +40,12 @@ type Generation struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	macs    map[uint32][]codec.MAC
-	missing []map[uint32]struct{} // by index: stripes that its node did not acknowledge
-	offered []bool                // by index: its node was sent something
-	lives   []int64               // by index: the life of its node when it was first sent something
-	written uint32                // stripes that reached the floor
-	err     error                 // the generation has ended
+	missing []map[uint32]struct{}  // by index: stripes that its node did not acknowledge
+	offered []bool                 // by index: its node was sent something
+	lives   []int64                // by index: the life of its node when it was first sent something
+	written uint32                 // stripes that reached the floor
+	sending int                    // stripes on their way
+	err     error                  // the generation has ended
 }
 
 // Begin draws a new generation. Nothing is sent yet: the caller puts the intent on record first.
@@ -91,20 +92,42 @@ type Source func(p []byte) error
 // floor of its shards was acknowledged and every other one was given up. Any error ends the
 // generation.
 func (g *Generation) WriteStripe(ctx context.Context, stripe uint32, end codec.End, n int, read Source) error {
-	if err := g.Err(); err != nil {
+	if err := g.beginStripe(); err != nil {
 		return err
 	}
 	err := g.writeStripe(ctx, stripe, end, n, read)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sending--
 	if err != nil {
 		err = fmt.Errorf("stripe %d of %s: %w", stripe, g.spec.Object, err)
-		g.mu.Lock()
 		if g.err == nil {
 			g.err = err
 		}
-		g.mu.Unlock()
 	}
 	return err
 }
+
+func (g *Generation) beginStripe() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.sending++
+	}
+	return g.err
+}
+
+// End ends the generation: no stripe of it is begun any more. What is on its way goes on.
+func (g *Generation) End(why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = why
+	}
+}
+
+// Sending reports whether stripes are on their way: what is deleted meanwhile could arrive after.
+func (g *Generation) Sending() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.sending > 0 }
 
 func (g *Generation) writeStripe(ctx context.Context, stripe uint32, end codec.End, n int, read Source) error {
 	release, err := g.m.o.Budget.Write(ctx, int64(n+codec.PackageMemory(g.spec.K, g.spec.N, n)))
