@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -254,6 +255,44 @@ func TestWipedMetadataNodeIsRebuilt(t *testing.T) {
 	a.mustShip()
 	a.kill()
 	w.recover().wantRecovered(a.fs.snapshot())
+}
+
+// TestMetadataNodeCatchesUpAfterARestart: what a metadata node missed while it was away is brought to it by a process
+// that did not see it missing anything.
+func TestMetadataNodeCatchesUpAfterARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.machine().start().format().mustMount()
+	w.metas[5].SetDown(true)
+	a.fill()
+	a.mustShip()
+	a.receipts()
+	a.kill()
+	a.start()
+	a.eventually("a look at the nodes", func() bool { return a.store.metaStatus(t.Context()).Counting == 5 })
+	time.Sleep(3 * a.store.o.Maintain) // those that are there are compared
+	w.metas[5].SetDown(false)
+	prefix := a.store.sealer.KindPrefix(a.store.sealer.KeyEpoch(), record.KindManifest)
+	list := func(i int) []string {
+		_, names, err := w.metas[i].List(t.Context(), prefix)
+		w.must(err)
+		var out []string
+		for _, n := range names {
+			out = append(out, string(n))
+		}
+		slices.Sort(out)
+		return out
+	}
+	if len(list(5)) > 0 {
+		t.Fatal("it has manifests")
+	}
+	a.eventually("it has all manifests", func() bool {
+		want := list(0)
+		return len(want) > 0 && slices.Equal(list(5), want)
+	})
+	if st := a.store.metaStatus(t.Context()); st.NeedsRebuild() != nil || st.Unseen() {
+		t.Errorf("needs rebuild: %v, to be compared: %v", st.NeedsRebuild(), st.Unseen())
+	}
 }
 
 // TestDamagedRecordIsOneBadAnswer: it neither stops nor misleads anybody.

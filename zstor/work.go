@@ -354,6 +354,10 @@ func (s *Store) runMaintenance() {
 	tick := time.NewTicker(s.o.Maintain)
 	defer tick.Stop()
 	s.metaStatus(s.life) // a status does not wait for it
+	var compare struct {
+		next  time.Time
+		pause time.Duration
+	}
 	for n := 1; ; n++ {
 		select {
 		case <-s.life.Done():
@@ -370,6 +374,17 @@ func (s *Store) runMaintenance() {
 		if st.FencedBy != nil {
 			// One node that shows another owner is no proof: ask for a quorum.
 			s.noteFenced(s.set.Verify(s.life))
+		}
+		if st.Unseen() && !time.Now().Before(compare.next) {
+			if err := s.set.FindLagging(s.life); err != nil && s.life.Err() == nil {
+				s.noteFenced(err)
+				s.log.Info("the metadata nodes are compared later", "error", err)
+				compare.pause = min(max(2*compare.pause, s.o.Maintain), 10*time.Minute)
+				compare.next = time.Now().Add(compare.pause)
+			} else {
+				compare.pause = 0
+				st = s.metaStatus(s.life)
+			}
 		}
 		for _, i := range st.NeedsRebuild() {
 			if _, err := s.set.RebuildNode(s.life, i); err != nil && s.life.Err() == nil {

@@ -84,6 +84,7 @@ func (s *Set) RebuildNode(ctx context.Context, i int) (Rebuilt, error) {
 		return out, fmt.Errorf("rebuild %s: %w", node, err)
 	}
 	s.mu.Lock()
+	s.unseen[i] = false
 	s.missed[i] -= missed // what it missed since then is still to be brought
 	s.mu.Unlock()
 	s.log.Info("rebuilt metadata node", "node", node, "copied", out.Records, "had", out.Already, "sources", out.Sources)

@@ -72,9 +72,11 @@ type Set struct {
 	mu         sync.Mutex
 	owner      record.Owner // zero: not an owner
 	ownerValue []byte
-	rounds     []int // bumped when a node's rebuild starts or ends
-	missed     []int // records that a node did not take since its last rebuild
-	lags       []lag // by node
+	rounds     []int          // bumped when a node's rebuild starts or ends
+	missed     []int          // records that a node did not take since its last rebuild
+	lags       []lag          // by node
+	unseen     []bool         // nodes of which it is not known what they missed before this run
+	began      record.Version // what is below was written before this run
 	ops        map[*sendOp]struct{}
 	closed     bool
 }
@@ -111,7 +113,7 @@ func Open(o Options) (*Set, error) {
 	s := &Set{
 		o: o, nodes: o.Nodes, w: o.Write, r: o.Read, sealer: o.Sealer, log: o.Log, without: o.without,
 		maintain: newGate(), noteMu: newGate(),
-		rounds: make([]int, m), missed: make([]int, m), lags: make([]lag, m),
+		rounds: make([]int, m), missed: make([]int, m), unseen: make([]bool, m), lags: make([]lag, m),
 		ops: make(map[*sendOp]struct{}),
 	}
 	for range m {
@@ -265,6 +267,12 @@ func (s *Set) start(n Note) error {
 		return err
 	}
 	s.note, s.counter, s.loaded = n.clone(), n.Reserved, true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began = record.Version{Epoch: n.Owner.Epoch, Counter: n.Reserved}
+	for i := range s.unseen {
+		s.unseen[i] = true
+	}
 	return nil
 }
 

@@ -457,5 +457,48 @@ func (p *simProcess) lastReads(s *Set) error {
 	if err := p.readRegister(s, "reg"); err != nil {
 		return fmt.Errorf("last read: %w", err)
 	}
+	if p.w.without != noRule || p.w.profile.damage {
+		return nil
+	}
+	return p.lastRepairs(s)
+}
+
+// lastRepairs: whatever the processes before forgot when they ended, the last owner finds, and then every node that
+// is there has the newest version of every record that was acknowledged.
+func (p *simProcess) lastRepairs(s *Set) error {
+	w := p.w
+	if err := s.FindLagging(p.ctx); err != nil {
+		return fmt.Errorf("compare nodes: %w", err)
+	}
+	st := s.Status(p.ctx)
+	if st.Unseen() {
+		return errors.New("nodes that answer were not compared")
+	}
+	newest := map[record.Family]record.Name{} // on nodes that count: what another may have was never acknowledged
+	for i, n := range w.nodes {
+		for name := range n.data {
+			k, err := record.ParseName([]byte(name))
+			if err == nil && st.Nodes[i].Counts && k.Version().Compare(newest[k.Family()].Version()) >= 0 {
+				newest[k.Family()] = k
+			}
+		}
+	}
+	for _, i := range st.NeedsRebuild() {
+		if st.Nodes[i].Missed > 0 {
+			w.seen.Lagging++
+		}
+		if err := p.doRebuild(s, i); errors.Is(err, ErrQuorum) {
+			return nil // a site is lost, and the others are too few to rebuild from
+		} else if err != nil {
+			return fmt.Errorf("rebuild: %w", err)
+		}
+	}
+	for _, n := range w.nodes {
+		for _, k := range newest {
+			if _, has := n.data[string(k[:])]; !has && !n.down {
+				return fmt.Errorf("%s still lacks %v", n.id, k)
+			}
+		}
+	}
 	return nil
 }

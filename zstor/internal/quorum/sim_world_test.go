@@ -47,7 +47,7 @@ type simWorld struct {
 
 // simSeen counts what a schedule really did, so that a test can tell that its paths were taken.
 type simSeen struct {
-	Lost, Late, Repeated, Wiped, Rebuilt, Crashed, Resumed, Recovered, TakeOvers, Stale, Fenced, Acked, Forgotten, Damaged, Skipped int
+	Lost, Late, Repeated, Wiped, Rebuilt, Crashed, Resumed, Recovered, TakeOvers, Stale, Fenced, Acked, Forgotten, Damaged, Skipped, Lagging int
 }
 
 func (s *simSeen) add(o simSeen) {
@@ -66,6 +66,7 @@ func (s *simSeen) add(o simSeen) {
 	s.Forgotten += o.Forgotten
 	s.Damaged += o.Damaged
 	s.Skipped += o.Skipped
+	s.Lagging += o.Lagging
 }
 
 type simTopology struct {

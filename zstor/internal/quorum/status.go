@@ -13,7 +13,8 @@ type NodeStatus struct {
 	Counts    bool
 	Complete  bool         // it shows the mark of its present incarnation
 	Shows     record.Owner // zero when it shows none
-	Missed    int          // records that it did not take, in this run, while it was away or slow
+	Missed    int          // records that it did not take while it was away or slow, as far as is known
+	Unseen    bool         // what it missed before this run is not known; see FindLagging
 	Err       error        // why it does not count; nil when it does
 }
 
@@ -40,19 +41,24 @@ func (st *Status) NeedsRebuild() []int {
 	return out
 }
 
+// Unseen reports whether FindLagging has something to find out.
+func (st *Status) Unseen() bool {
+	return st.CanWrite && slices.ContainsFunc(st.Nodes, func(n NodeStatus) bool { return n.Counts && n.Unseen })
+}
+
 // Status asks all nodes. It waits for each, up to CallTimeout.
 func (s *Set) Status(ctx context.Context) Status {
 	mine, value := s.ownerValueOf()
 	out := Status{Nodes: make([]NodeStatus, len(s.nodes)), M: len(s.nodes), W: s.w, R: s.r}
 	s.mu.Lock()
-	missed := slices.Clone(s.missed)
+	missed, unseen := slices.Clone(s.missed), slices.Clone(s.unseen)
 	s.mu.Unlock()
 	for i, n := range s.nodes {
 		out.Nodes[i] = NodeStatus{ID: n.ID(), Group: n.Group(), Err: context.DeadlineExceeded}
 	}
 	complete := 0
 	states, _ := gather(ctx, s, s.all(), len(s.nodes), 0, func(ctx context.Context, i int) (NodeStatus, error) {
-		n := NodeStatus{ID: s.nodes[i].ID(), Group: s.nodes[i].Group(), Missed: missed[i]}
+		n := NodeStatus{ID: s.nodes[i].ID(), Group: s.nodes[i].Group(), Missed: missed[i], Unseen: unseen[i]}
 		var st State
 		n.Err = s.call(ctx, i, func(ctx context.Context, node Node) (err error) {
 			st, err = node.State(ctx)
