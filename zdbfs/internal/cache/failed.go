@@ -1,57 +1,56 @@
 package cache
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
-// lookEvery is how often it is looked whether somebody answers who did not, while failures are remembered.
-const lookEvery = 500 * time.Millisecond
+// failure is a stripe that was waited for in vain.
+type failure struct {
+	err       error
+	until     time.Time
+	answering string // then
+}
 
 // remember takes in how a fetch ended. One that works shows that the nodes are there again, so all that failed may be asked
 // for; one that was in vain fails at once for a while. Stripes are told apart by the hint: where it is too large, a neighbour
 // of an unreadable stripe fails with it for that while.
 func (f *Fetcher) remember(key flightKey, err error, inVain bool) {
+	if err != nil && !inVain {
+		return
+	}
+	now := failure{err: err}
+	if inVain {
+		now.answering = f.source.Answering(f.ctx)
+		now.until = time.Now().Add(f.opt.Remember)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case err == nil:
+	if !inVain {
 		clear(f.failed)
-	case inVain && !f.closed:
-		f.failed[key] = failure{err, time.Now().Add(f.opt.Remember)}
-		if !f.watched {
-			f.watched = true
-			f.wg.Go(f.watch)
+		return
+	}
+	for k, old := range f.failed {
+		if time.Now().After(old.until) {
+			delete(f.failed, k)
 		}
 	}
+	f.failed[key] = now
 }
 
-// watch forgets failures when their time is over, and all of them when a node or the daemon comes back.
-func (f *Fetcher) watch() {
-	before := f.source.Answering(f.ctx)
-	for f.expire() {
-		timer := time.NewTimer(lookEvery)
-		select {
-		case <-f.ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
-		if now := f.source.Answering(f.ctx); now != before {
-			before = now
-			f.mu.Lock()
-			clear(f.failed)
-			f.mu.Unlock()
-		}
-	}
-}
-
-// expire says whether something is left to watch over; if not, the next failure starts a new watch.
-func (f *Fetcher) expire() bool {
+// recently gives the error of a stripe that was waited for in vain a moment ago, unless other nodes answer now than did then.
+func (f *Fetcher) recently(ctx context.Context, key flightKey) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	for key, late := range f.failed {
-		if !now.Before(late.until) {
-			delete(f.failed, key)
-		}
+	late, ok := f.failed[key]
+	f.mu.Unlock()
+	if !ok || time.Now().After(late.until) {
+		return nil
 	}
-	f.watched = len(f.failed) > 0 && f.ctx.Err() == nil
-	return f.watched
+	if f.source.Answering(ctx) == late.answering {
+		return late.err
+	}
+	f.mu.Lock()
+	clear(f.failed)
+	f.mu.Unlock()
+	return nil
 }

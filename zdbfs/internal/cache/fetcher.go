@@ -23,7 +23,7 @@ type Stripe struct {
 type Source interface {
 	Stripe(ctx context.Context, seg Segment, off int64) (Stripe, error)
 	Temporary(err error) bool
-	// Answering names those who could be asked, as they are now: when it changes, what failed may work.
+	// Answering names those who could be asked, as they are now: when it changes, what failed may work. It is quick.
 	Answering(ctx context.Context) string
 }
 
@@ -71,15 +71,8 @@ type Fetcher struct {
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 	failed  map[flightKey]failure // of late
-	watched bool                  // somebody looks whether they are to be forgotten
 	closed  bool
 	wg      sync.WaitGroup
-}
-
-// failure is a stripe that was waited for in vain.
-type failure struct {
-	err   error
-	until time.Time
 }
 
 type flightKey struct {
@@ -142,7 +135,11 @@ func (f *Fetcher) next(ctx context.Context, seg Segment, off int64, p []byte) (i
 		if n := f.cache.ReadAt(seg, off, p); n > 0 {
 			return n, nil
 		}
-		fl, err := f.join(seg, off)
+		key := flightKey{seg, off / f.opt.StripeHint}
+		if err := f.recently(ctx, key); err != nil {
+			return 0, err
+		}
+		fl, err := f.join(key, off)
 		if err != nil {
 			return 0, err
 		}
@@ -167,8 +164,8 @@ func (f *Fetcher) next(ctx context.Context, seg Segment, off int64, p []byte) (i
 }
 
 // join gives the flight that may bring byte off, and starts one if there is none.
-func (f *Fetcher) join(seg Segment, off int64) (*flight, error) {
-	key := flightKey{seg, off / f.opt.StripeHint}
+func (f *Fetcher) join(key flightKey, off int64) (*flight, error) {
+	seg := key.seg
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -176,9 +173,6 @@ func (f *Fetcher) join(seg Segment, off int64) (*flight, error) {
 	}
 	if fl := f.flights[key]; fl != nil {
 		return fl, nil
-	}
-	if late, ok := f.failed[key]; ok && time.Now().Before(late.until) {
-		return nil, late.err
 	}
 	fl := &flight{done: make(chan struct{}), gone: make(chan struct{})}
 	f.flights[key] = fl

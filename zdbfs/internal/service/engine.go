@@ -168,7 +168,7 @@ func (s stripeSource) Temporary(err error) bool {
 
 // Answering implements cache.Source.
 func (s stripeSource) Answering(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	st, err := s.c.Status(ctx)
 	if err != nil {
