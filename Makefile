@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 
 PROGRAMS := zdb zstor zdbfs
 
-.PHONY: all build run demo test test-long test-tools lint bench fuzz fuzz-short fuzz-cover install clean
+.PHONY: all build run demo test test-long crash-long model-long test-tools lint bench fuzz fuzz-short fuzz-cover install clean
 
 all: build
 
@@ -33,6 +33,15 @@ test: test-tools
 
 test-long: test-tools
 	QSFS_LONG=1 $(GO) test -p 1 -timeout 8h ./...
+
+# The crash loops of the engine, 500 kills and 50 power cuts: about ten minutes.
+crash-long: test-tools
+	QSFS_LONG=1 $(GO) test -count=1 -v -timeout 2h ./test/engine
+
+# The model test of the engine for as long as wanted. QSFS_SEED= repeats what it reports.
+MODELTIME ?= 1h
+model-long:
+	QSFS_MODEL_TIME=$(MODELTIME) $(GO) test -count=1 -v -timeout 0 -run '^TestRandom$$' ./zdb
 
 # What the tests call beside Go; installs only what is missing, as root on Debian.
 test-tools:

@@ -44,7 +44,8 @@ func newDisk(t TB, kind string, size int64) *Disk {
 	return d
 }
 
-// PowerCut shuts the filesystem down hard: what was not synced is lost, and everything fails from now on.
+// PowerCut shuts the filesystem down hard: what was not synced is lost, and everything fails from now on. An fdatasync of a
+// file that grows, under way while it shuts down, may be answered with success although it is lost.
 func (d *Disk) PowerCut() {
 	d.t.Helper()
 	if d.kind != "xfs" {
