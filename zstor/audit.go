@@ -84,10 +84,11 @@ func (s *Store) auditObject(ctx context.Context, node string, d *doubt, object s
 	case theTails:
 		return false, s.tailsAnew(d)
 	}
-	m, err := s.doubtedManifest(ctx, object)
+	m, unpin, err := s.pinManifest(ctx, object)
 	if err != nil || m == nil {
 		return false, err
 	}
+	defer unpin()
 	s.doubts.mu.Lock()
 	made := d.items[object]
 	s.doubts.mu.Unlock()
@@ -155,6 +156,25 @@ func eachOfTails(cut *record.Cut, f func(record.Generation)) {
 	}
 }
 
+// pinManifest finds the manifest of an object, whose generation is not deleted before unpin: a shard that is made again
+// after the others were deleted would lie there for ever. nil when it is not dispersed any more.
+func (s *Store) pinManifest(ctx context.Context, object string) (_ *record.Manifest, unpin func(), _ error) {
+	m, err := s.doubtedManifest(ctx, object)
+	if err != nil || m == nil {
+		return nil, nil, err
+	}
+	unpin = s.intents.pin(m.Generation)
+	now, err := s.doubtedManifest(ctx, object)
+	if err == nil && now != nil && now.Generation != m.Generation {
+		err = errors.New("it was encoded anew just now")
+	}
+	if err != nil || now == nil {
+		unpin()
+		return nil, nil, err
+	}
+	return m, unpin, nil
+}
+
 // doubtedManifest finds the manifest of an object; nil when it is not dispersed any more.
 func (s *Store) doubtedManifest(ctx context.Context, object string) (*record.Manifest, error) {
 	if strings.HasPrefix(object, filePrefix) {
@@ -201,11 +221,12 @@ func (s *Store) auditFiles(ctx context.Context, node string, d *doubt) (again bo
 		if !strings.HasPrefix(r.Object, filePrefix) {
 			continue
 		}
-		m, err := record.DecodeManifest(r.Body)
-		if err == nil {
+		m, unpin, err := s.pinManifest(ctx, r.Object)
+		if err == nil && m != nil {
 			var more bool
 			more, err = s.auditHolding(ctx, node, d, m, made)
 			again = again || more
+			unpin()
 		}
 		errs = append(errs, err)
 	}

@@ -43,6 +43,7 @@ type intentBook struct {
 	forget  map[string]time.Time      // tombstoned, to be forgotten
 	parked  map[string]record.Version // further records of this process
 	parks   int                       // how many were written
+	pinned  map[record.Generation]int // shards of it are being made again: it is not deleted meanwhile
 }
 
 type intentEntry struct {
@@ -59,7 +60,7 @@ type intentEntry struct {
 }
 
 func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
-	b := &intentBook{set: set, log: log, gate: newLock(), entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}, parked: map[string]record.Version{}}
+	b := &intentBook{set: set, log: log, gate: newLock(), entries: map[record.Generation]*intentEntry{}, old: map[string]record.Version{}, forget: map[string]time.Time{}, parked: map[string]record.Version{}, pinned: map[record.Generation]int{}}
 	_, _ = rand.Read(b.round[:]) // never fails: the runtime ends the process instead
 	return b
 }
@@ -295,13 +296,28 @@ func (b *intentBook) bury(live func(record.IntentEntry) bool) (dead int) {
 	return dead
 }
 
+// pin keeps a generation from being deleted, if that has not begun: whoever pins looks afterwards whether it still counts.
+// The caller calls unpin.
+func (b *intentBook) pin(id record.Generation) (unpin func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pinned[id]++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.pinned[id]--; b.pinned[id] == 0 {
+			delete(b.pinned, id)
+		}
+	}
+}
+
 // graves lists what is to be deleted, the oldest first. What is still being sent waits: it could arrive after the deletion.
 func (b *intentBook) graves() []*intentEntry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []*intentEntry
 	for _, e := range b.entries {
-		if e.dead && (e.gen == nil || !e.gen.Sending()) {
+		if e.dead && b.pinned[e.Generation] == 0 && (e.gen == nil || !e.gen.Sending()) {
 			out = append(out, e)
 		}
 	}

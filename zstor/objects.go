@@ -35,6 +35,7 @@ type object struct {
 	stored  time.Time            // when the last shard was acknowledged
 	tries   int
 	next    time.Time // no repair before
+	anew    time.Time // not encoded anew before
 }
 
 // manifest gives the present manifest.

@@ -11,7 +11,6 @@ import (
 	"qsfs/zstor/client"
 	"qsfs/zstor/internal/quorum"
 	"qsfs/zstor/internal/record"
-	"qsfs/zstor/internal/transfer"
 )
 
 // prunedCuts is how many superseded cuts stay on the metadata nodes.
@@ -124,21 +123,28 @@ func (e *intentEntry) offered(h record.Holding) bool {
 }
 
 // replaceFallbacks ships segments anew whose copy is stored under the fallback, as soon as the main
-// policy can be placed again and while the local copy is still there.
+// policy can be placed again and while the local copy is still there: one at a time, so that what it replaces is
+// deleted, and other work done, before the next one. One that fails waits, and holds up no other.
 func (s *Store) replaceFallbacks(context.Context) error {
 	if !s.mainPossible() {
 		return nil
 	}
 	for _, o := range s.objects.all() {
 		o.mu.Lock()
-		again := o.man.Fallback && o.inCut
+		again := o.man.Fallback && o.inCut && !time.Now().Before(o.anew)
 		o.mu.Unlock()
 		if !again || !s.isLocal(o.key) {
 			continue
 		}
-		if err := s.encodeAnew(o.key); err != nil {
+		err := s.encodeAnew(o.key)
+		if err == nil || s.life.Err() != nil {
+			kick(s.kickWork)
 			return err
 		}
+		s.log.Info("a segment stays under the fallback for now", "object", segmentObject(o.key), "error", err)
+		o.mu.Lock()
+		o.anew = time.Now().Add(time.Minute)
+		o.mu.Unlock()
 	}
 	return nil
 }
@@ -280,11 +286,11 @@ func (s *Store) restoreIndex(ctx context.Context, o *object, m *record.Manifest,
 	if err != nil {
 		return err
 	}
-	for _, stripe := range missing {
-		if _, err := s.mover.RebuildStripe(ctx, m, stripe, []int{index}); err != nil {
-			return err
-		}
-		if o.gen != nil {
+	if err := s.remake(ctx, m, index, missing); err != nil {
+		return err
+	}
+	if o.gen != nil {
+		for _, stripe := range missing {
 			o.gen.Restored(index, stripe)
 		}
 	}
@@ -321,25 +327,22 @@ func (s *Store) confirmIndex(ctx context.Context, o *object, m *record.Manifest,
 	if early {
 		return h.State, nil
 	}
-	if !d.Unconfirmed {
-		return record.Confirmed, nil
+	// A node that promises nothing is read back. One that promises to be durable by now keeps its word, unless it crashed before:
+	// then it does not even claim to have what it lost.
+	bad, claimed, err := s.claims(ctx, m, int(h.Index))
+	if err == nil && d.Unconfirmed {
+		var lost []uint32
+		lost, err = s.notGood(ctx, m, int(h.Index), claimed)
+		bad = append(bad, lost...)
 	}
-	again := false
-	for stripe := range m.DataStripes + m.IndexStripes {
-		state, err := s.mover.Verify(ctx, m, int(h.Index), stripe)
-		if err != nil {
+	if err != nil {
+		return h.State, err
+	}
+	if len(bad) > 0 { // confirmed when what is made again has had its time, too
+		s.log.Warn("acknowledged shards were not kept", "node", h.Node, "object", m.Object, "shards", len(bad))
+		if err := s.remake(ctx, m, int(h.Index), bad); err != nil {
 			return h.State, err
 		}
-		if state == transfer.ShardGood {
-			continue
-		}
-		s.log.Warn("an acknowledged shard was not kept", "node", h.Node, "object", m.Object, "stripe", stripe, "state", state.String())
-		if _, err := s.mover.RebuildStripe(ctx, m, stripe, []int{int(h.Index)}); err != nil {
-			return h.State, err
-		}
-		again = true
-	}
-	if again { // confirmed when what was made again was read back, too
 		o.mu.Lock()
 		o.stored = time.Now()
 		o.mu.Unlock()

@@ -40,12 +40,12 @@ type Generation struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	macs    map[uint32][]codec.MAC
-	missing []map[uint32]struct{}  // by index: stripes that its node did not acknowledge
-	offered []bool                 // by index: its node was sent something
-	lives   []int64                // by index: the life of its node when it was first sent something
-	written uint32                 // stripes that reached the floor
-	sending int                    // stripes on their way
-	err     error                  // the generation has ended
+	missing []map[uint32]struct{} // by index: stripes that its node did not acknowledge
+	offered []bool                // by index: its node was sent something
+	lives   []int64               // by index: the life of its node when it was first sent something
+	written uint32                // stripes that reached the floor
+	sending int                   // stripes on their way
+	err     error                 // the generation has ended
 }
 
 // Begin draws a new generation. Nothing is sent yet: the caller puts the intent on record first.

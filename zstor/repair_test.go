@@ -1,0 +1,111 @@
+package zstor
+
+import (
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"qsfs/zstor/internal/backend"
+)
+
+// TestCrashBeforeItWasDurable: a node promises stable storage some time after its acknowledgement, and crashes before.
+// What it lost is made again before anything of it counts as confirmed.
+func TestCrashBeforeItWasDurable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.nodes[1].SetDurability(backend.Durability{After: 400 * time.Millisecond})
+	a := w.machine().start().format().mustMount()
+	a.fs.write(nsData, 40)
+	a.fs.seal(nsData)
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	before := a.held(1, "")
+	w.nodes[1].Crash()
+	if len(before) == 0 || len(a.held(1, "")) != 0 {
+		t.Fatal("the crash took nothing: the test does not take its path")
+	}
+	a.receipts()
+	if n := len(a.held(1, "")); n != len(before) {
+		t.Errorf("confirmed, and the node holds %d of %d shards", n, len(before))
+	}
+	w.neverTwo()
+}
+
+// TestOneFallbackDoesNotStopTheOthers: a segment that cannot be encoded anew does not keep others under the fallback.
+func TestOneFallbackDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withFallback)
+	a := w.machine().start().format().mustMount()
+	w.group(2, true)
+	w.eventually("the group is seen down", func() bool { return !a.store.peers[a.store.order[4]].Up() && !a.store.peers[a.store.order[5]].Up() })
+	for range 2 {
+		a.fs.write(nsData, 40)
+		a.fs.seal(nsData)
+	}
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	path := a.store.dataPath(segmentKey{Namespace: nsData, Segment: 0})
+	b, err := os.ReadFile(path)
+	a.must(err)
+	b[30_000] ^= 1
+	a.must(os.WriteFile(path, b, 0o600))
+	w.group(2, false)
+	a.eventually("the other one is under the main policy", func() bool {
+		m, err := a.store.manifestOf(t.Context(), segmentKey{Namespace: nsData, Segment: 1})
+		return err == nil && !m.Fallback && a.consent(1)
+	})
+	m, err := a.store.manifestOf(t.Context(), segmentKey{Namespace: nsData, Segment: 0})
+	if err != nil || !m.Fallback {
+		t.Errorf("a damaged copy took the place of a good one: %+v, %v", m, err)
+	}
+}
+
+// TestReplacedWhileItIsFilled: a shard is on its way to a node that was wiped, while another generation takes the place
+// of its own and the shards of the old one are deleted. It does not arrive after that.
+func TestReplacedWhileItIsFilled(t *testing.T) {
+	t.Parallel()
+	w, a := dispersedWorld(t)
+	k := segmentKey{Namespace: nsData, Segment: 1}
+	old, _, _ := a.store.lookup(k)
+	m, err := a.store.manifestOf(t.Context(), k)
+	a.must(err)
+	names := map[string]bool{}
+	for i := range int(m.N) {
+		for _, name := range a.shardNames(m, i) {
+			names[name] = true
+		}
+	}
+	gate := make(chan struct{})
+	var waits atomic.Int64
+	w.nodes[3].Wipe()
+	w.nodes[3].SetFault(func(op string, name []byte) error {
+		if op == "put" && names[string(name)] && waits.Add(1) == 1 {
+			<-gate
+		}
+		return nil
+	})
+	a.eventually("a shard is on its way", func() bool { return waits.Load() > 0 })
+	a.must(a.store.encodeAnew(k))
+	a.eventually("another generation has taken the place", func() bool {
+		now, _, _ := a.store.lookup(k)
+		return now.Generation != old.Generation
+	})
+	owed := a.store.forceRound()
+	a.eventually("that is acknowledged", func() bool { return a.store.shippedSince(owed) })
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end) && a.store.intents.count() > 0; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	close(gate)
+	a.eventually("the node is filled", func() bool { n, _ := a.store.doubts.renewed(); return len(n) == 0 })
+	a.eventually("nothing of the old generation is left", func() bool {
+		for name := range w.nodes[3].Snapshot() {
+			if names[name] {
+				return false
+			}
+		}
+		return a.store.intents.count() == 0
+	})
+	a.wantSafe()
+	w.neverTwo()
+}
