@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,42 @@ func TestUploadRetriedAfterHalf(t *testing.T) {
 	f.EvictAll(shipLimit)
 	w.check(f.Path())
 	recoverElsewhere(t, c, w)
+}
+
+// TestKilledWhileFillingANode: zstor dies while it makes again what a wiped node held. The next one goes on, and all that
+// the node is to hold is there: it is read without two others.
+func TestKilledWhileFillingANode(t *testing.T) {
+	const point = "zstor.audit.shard"
+	c := harness.Start(t, harness.Options{})
+	f := c.Front
+	w := shippedWriter(t, f, 160)
+	w.ship(f)
+	f.Seal(shipLimit)
+	n := c.Nodes[0]
+	before := n.Keys()
+	f.Zstor.Kill9()
+	n.WipeData()
+	c.Crash.Arm(f.Zstor, point, 3)
+	f.Zstor.Start()
+	if !f.Zstor.WaitExit(30 * time.Second) {
+		t.Fatalf("zstor never reached %s", point)
+	}
+	if c.Crash.Hits()[point] == 0 {
+		t.Errorf("no crash at %s", point)
+	}
+	if got := n.Keys(); got == 0 || got >= before {
+		t.Errorf("the node holds %d of %d keys: not half-way", got, before)
+	}
+	c.Crash.Disarm(f.Zstor)
+	f.UpZstor()
+	f.WaitStatus(shipLimit, "safe, and the node complete", func(s *client.Status) bool {
+		return s.Safety == client.Safe && !slices.ContainsFunc(s.Nodes, func(x client.NodeStatus) bool { return x.Renewed })
+	})
+	f.EvictAll(shipLimit)
+	for _, other := range c.Group(c.Nodes[len(c.Nodes)-1].Group) {
+		other.Kill9()
+	}
+	w.check(f.Path())
 }
 
 // TestRecoveryKilledHalfWay kills zstor, and the command that drives it, in the middle of a recovery. The next run finishes.

@@ -17,8 +17,11 @@ import (
 var update = flag.Bool("update", false, "write the files of the present version to testdata")
 
 const (
-	version1Rows = "testdata/v1.rows" // namespace, key, value in hex
-	version1Tree = "testdata/v1.tree"
+	version1Rows = "testdata/v1n.rows" // namespace, key, value in hex
+	version1Tree = "testdata/v1n.tree"
+	// The same from before the number of inodes was kept.
+	uncountedRows = "testdata/v1.rows"
+	uncountedTree = "testdata/v1.tree"
 )
 
 // TestVersion1 opens a filesystem as version 1 wrote it, with every kind of row in it. Its files stay for ever.
@@ -26,8 +29,13 @@ func TestVersion1(t *testing.T) {
 	if *update {
 		writeVersion1(t)
 	}
-	m, d := readRows(t, version1Rows)
-	want, err := os.ReadFile(version1Tree)
+	t.Run("counted", func(t *testing.T) { testVersion1(t, version1Rows, version1Tree, "BCDEFGILNOPTXs") })
+	t.Run("uncounted", func(t *testing.T) { testVersion1(t, uncountedRows, uncountedTree, "BCDEFGILOPTXs") })
+}
+
+func testVersion1(t *testing.T, rows, tree, all string) {
+	m, d := readRows(t, rows)
+	want, err := os.ReadFile(tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,14 +43,26 @@ func TestVersion1(t *testing.T) {
 	for k := range m.rows {
 		kinds[k[0]] = true
 	}
-	for _, k := range "BCDEFGILOPTXs" {
+	for _, k := range all {
 		if !kinds[byte(k)] {
 			t.Errorf("no row of kind %c", k)
 		}
 	}
+	if len(kinds) != len(all) {
+		t.Errorf("%d kinds of rows, want %q", len(kinds), all)
+	}
 	f := openTestFS(t, m, d, Options{})
 	f.waitReaped()
 	f.check()
+	files := 0
+	for k := range m.rows {
+		if k[0] == meta.KindInode {
+			files++
+		}
+	}
+	if got := m.rows[string(meta.FilesKey())].Value; !bytes.Equal(got, meta.AppendUint64(nil, uint64(files))) {
+		t.Errorf("the number of inodes: got %x, want %d", got, files)
+	}
 	if got := f.dump(); got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

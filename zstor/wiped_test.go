@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -361,6 +362,52 @@ func TestWipedDuringTheUpload(t *testing.T) {
 	w.nodes[0].SetDown(true)
 	w.nodes[1].SetDown(true)
 	w.recover().wantRecovered(a.fs.snapshot())
+	w.neverTwo()
+}
+
+// TestWipedBeforeItIsCompleted: a node that missed the end of a segment and was wiped before it got it lacks all of it, not
+// only what the upload knows to be missing.
+func TestWipedBeforeItIsCompleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.machine().start().format().mustMount()
+	a.fs.write(nsData, 60)
+	a.mustShip() // whole stripes, to all nodes
+	w.nodes[4].SetDown(true)
+	k := segmentKey{Namespace: nsData, Segment: 0}
+	a.fs.write(nsData, 60)
+	a.fs.seal(nsData)
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	var o *object
+	for _, x := range a.store.objects.all() {
+		if x.key == k {
+			o = x
+		}
+	}
+	if o == nil || o.gen == nil {
+		t.Fatal("the segment is complete")
+	}
+	m := o.manifest()
+	index := slices.IndexFunc(m.Nodes, func(h record.Holding) bool { return h.Node == a.store.order[4] })
+	if n := len(o.gen.MissingOf(index)); n == 0 || n >= int(m.DataStripes+m.IndexStripes) {
+		t.Fatalf("the upload knows %d of %d stripes to be missing", n, m.DataStripes+m.IndexStripes)
+	}
+	life, _ := a.store.peers[a.store.order[4]].Life()
+	refuse(w.nodes[4]) // nothing is made again meanwhile
+	w.nodes[4].Wipe()
+	w.nodes[4].SetDown(false)
+	a.eventually("the node is seen as another one", func() bool {
+		l, _ := a.store.peers[a.store.order[4]].Life()
+		return l != life
+	})
+	missing, err := a.store.missingOf(t.Context(), o, m, index)
+	if err != nil || len(missing) != int(m.DataStripes+m.IndexStripes) {
+		t.Errorf("%d of %d stripes are missing, %v", len(missing), m.DataStripes+m.IndexStripes, err)
+	}
+	w.nodes[4].SetFault(nil)
+	a.receipts()
+	a.wantSafe()
 	w.neverTwo()
 }
 

@@ -107,12 +107,23 @@ func (n *Node) makeNamespace(name string) {
 // WipeMeta deletes the metadata namespace and makes it anew, empty: a disk that was replaced.
 func (n *Node) WipeMeta() {
 	n.t.Helper()
+	n.wipe(MetaNamespace)
+}
+
+// WipeData does the same with the data namespace.
+func (n *Node) WipeData() {
+	n.t.Helper()
+	n.wipe(DataNamespace)
+}
+
+func (n *Node) wipe(name string) {
+	n.t.Helper()
 	c := n.Admin()
 	defer c.Close()
-	if _, err := c.Do("NSDEL", MetaNamespace); err != nil {
+	if _, err := c.Do("NSDEL", name); err != nil {
 		n.t.Fatalf("%s: NSDEL: %v", n.Name, err)
 	}
-	n.makeNamespace(MetaNamespace)
+	n.makeNamespace(name)
 }
 
 // Keys is the number of keys in the data namespace.
