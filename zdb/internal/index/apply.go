@@ -112,7 +112,10 @@ func (a *Applier) current(key []byte) (*Entry, error) {
 	if e, ok := a.pending[string(key)]; ok {
 		return e, nil
 	}
-	e, ok, err := a.x.Get(key)
+	if !a.x.absent.may(key) {
+		return nil, nil
+	}
+	e, ok, err := a.x.look(key)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -290,6 +293,7 @@ func (a *Applier) flush(p *Position) error {
 	if err := a.txn.CommitAt(ts, nil); err != nil {
 		return x.fail(fmt.Errorf("commit: %w", err))
 	}
+	x.forget(a.pending)
 	x.mu.Lock()
 	for id, n := range live {
 		x.state.live[id] = n

@@ -29,6 +29,12 @@ const (
 	// valueLogSize is the smallest that Badger takes; no value ever goes there.
 	valueLogSize = 1 << 20
 
+	// Fewer levels and more runs at once than Badger's own choice: keys come in no order, so what a level holds is written again
+	// for each run that arrives from above.
+	baseLevelSize   = 128 << 20
+	baseTableSize   = 2 << 20
+	levelZeroTables = 8
+
 	// Marks beside the directory: an opening, and an open index. What a process
 	// leaves of them says where it died.
 	openingMark = "opening"
@@ -56,6 +62,9 @@ type Index struct {
 	broken atomic.Bool
 	absent absence
 	closed atomic.Bool
+
+	owner     uint32      // of what is remembered of it
+	remembers atomic.Bool // that something may be
 }
 
 // Open opens the index in dir, or an empty one. A mark left by an opening that
@@ -71,7 +80,7 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return nil, err
 	}
-	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int)}
+	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int), owner: indexes.Add(1)}
 	db, err := open(dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
@@ -112,6 +121,10 @@ func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		WithValueThreshold(maxTxnBytes).
 		WithValueLogFileSize(valueLogSize).
 		WithNumCompactors(2).
+		WithBaseLevelSize(baseLevelSize).
+		WithBaseTableSize(baseTableSize).
+		WithNumLevelZeroTables(levelZeroTables).
+		WithNumLevelZeroTablesStall(2 * levelZeroTables).
 		WithMetricsEnabled(false).
 		WithDetectConflicts(false).
 		WithSyncWrites(true)
@@ -204,11 +217,8 @@ func (x *Index) Idle() bool {
 	return x.refs == 1
 }
 
-// Get gives the newest entry of key.
-func (x *Index) Get(key []byte) (Entry, bool, error) {
-	if !x.absent.may(key) {
-		return Entry{}, false, nil
-	}
+// look asks Badger for the newest entry of key.
+func (x *Index) look(key []byte) (Entry, bool, error) {
 	txn := x.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	return x.get(txn, key)

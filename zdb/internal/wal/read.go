@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/internal/vfs"
@@ -102,6 +103,13 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 	return handle, nil
 }
 
+// oneRead is the longest value, with its sums, that is read in one piece although its blocks could go to where they are
+// wanted.
+const oneRead = batch.BlockSize + 64
+
+// windows are what was read and is copied out of.
+var windows = sync.Pool{New: func() any { return new([oneRead]byte) }}
+
 // readChecked reads blocks and their sums and copies the range out. bad ≥ 0 is
 // the place in the file of a block that does not check.
 func readChecked(r io.ReaderAt, loc segfile.Location, off int64, p []byte) (bad int64, err error) {
@@ -110,13 +118,22 @@ func readChecked(r io.ReaderAt, loc segfile.Location, off int64, p []byte) (bad 
 	direct := skip == 0 && len(p) == w.DataLen
 	between := int(w.Data-w.Sums) - w.SumsLen
 	var sums, data []byte
-	if !direct && between <= batch.BlockSize {
-		// Sums and blocks lie close together: one read.
-		buf := make([]byte, w.SumsLen+between+w.DataLen)
-		if _, err := r.ReadAt(buf, w.Sums); err != nil {
+	whole := w.SumsLen + between + w.DataLen
+	if between <= batch.BlockSize && (!direct || whole <= oneRead) {
+		// Sums and blocks lie close together: one read. To copy a small value costs less than a second call.
+		var got []byte
+		if whole <= oneRead {
+			buf := windows.Get().(*[oneRead]byte)
+			defer windows.Put(buf)
+			got = buf[:whole]
+		} else {
+			got = make([]byte, whole)
+		}
+		if _, err := r.ReadAt(got, w.Sums); err != nil {
 			return -1, err
 		}
-		sums, data = buf[:w.SumsLen], buf[w.SumsLen+between:]
+		sums, data = got[:w.SumsLen], got[w.SumsLen+between:]
+		direct = false
 	} else {
 		sums, data = make([]byte, w.SumsLen), p
 		if !direct {
