@@ -45,6 +45,7 @@ const hookFailed = 127
 type hooks struct {
 	program, instance string
 	log               *slog.Logger
+	goodbye           time.Duration // see hookGoodbye
 
 	queue chan hookEvent
 	slots chan struct{}
@@ -74,7 +75,7 @@ type hookRun struct {
 
 // newHooks returns hooks, which do nothing when there is no program.
 func newHooks(program, instance string, log *slog.Logger) *hooks {
-	h := &hooks{program: program, instance: instance, log: log, done: make(chan struct{})}
+	h := &hooks{program: program, instance: instance, log: log, goodbye: hookGoodbye, done: make(chan struct{})}
 	if program == "" {
 		close(h.done)
 		return h
@@ -199,7 +200,7 @@ func (h *hooks) close() {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(hookGoodbye):
+	case <-time.After(h.goodbye):
 		h.log.Warn("hooks are still running, leaving them")
 	}
 }

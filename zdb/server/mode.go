@@ -121,16 +121,20 @@ func (s *Server) changeMode(ctx context.Context, n *namespace, mode Mode) error 
 	if s.o.Mode != ModeMixed {
 		return errModeFixed
 	}
-	if _, err := n.acquire(ctx); err != nil { // opens it
+	eng, err := n.acquire(ctx) // opens it
+	if err != nil {
 		return err
 	}
+	used := !unused(eng)
 	n.release()
+	if used { // the usual refusal does not wait for the commands that run
+		return errModeUsed
+	}
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	n.life.Lock() // nobody writes meanwhile
 	defer n.life.Unlock()
-	eng := n.eng.Load()
-	if eng == nil {
+	if eng = n.eng.Load(); eng == nil {
 		return errNamespaceRemoved
 	}
 	if !unused(eng) {

@@ -254,7 +254,7 @@ func (s *Server) Close() error {
 		s.cancel()
 		s.sessions.Wait()
 		s.background.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), hookGoodbye)
+		ctx, cancel := context.WithTimeout(context.Background(), s.hooks.goodbye)
 		s.hooks.ask(ctx, hookClose)
 		cancel()
 		s.mu.RLock()
