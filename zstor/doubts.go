@@ -144,10 +144,12 @@ func (s *Store) lookAtNodes() {
 			d.items[o] = time.Time{}
 		}
 		b.nodes[id] = d
-		if d.other {
+		if d.other || s.hasTails() {
 			d.tails = s.weakenTails()
 			d.owed = s.forceRound()
 			d.items[theTails] = time.Time{}
+		}
+		if d.other {
 			b.noted[id] = notedNode{Incarnation: info.Incarnation, Doubt: true}
 			s.log.Warn("a node is not what it was: what it held is looked for, and made again where it is missing", "node", id, "objects", len(live))
 		}

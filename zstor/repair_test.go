@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"qsfs/zstor/client"
 	"qsfs/zstor/internal/backend"
 )
 
@@ -29,6 +30,29 @@ func TestCrashBeforeItWasDurable(t *testing.T) {
 	if n := len(a.held(1, "")); n != len(before) {
 		t.Errorf("confirmed, and the node holds %d of %d shards", n, len(before))
 	}
+	w.neverTwo()
+}
+
+// TestTailOnNodesThatNothingIsKnownOf: two nodes lose everything while zstor is off, and what was noted of them is lost, too.
+func TestTailOnNodesThatNothingIsKnownOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.machine().start().format().mustMount()
+	a.fs.write(nsData, 90)
+	a.fs.write(nsMeta, 2)
+	a.mustShip()
+	path := a.store.nodesPath()
+	a.kill()
+	a.must(os.Remove(path))
+	w.nodes[1].Wipe()
+	w.nodes[2].Wipe()
+	a.start()
+	if r := a.attach(); r.Verdict != client.Verified {
+		t.Fatal(r)
+	}
+	a.eventually("all was looked at", func() bool { return len(a.store.readNodesNote()) == 6 && a.store.doubts.unknown() == 0 })
+	a.wantSafe()
+	a.wantRecoveredWithout(0, 5)
 	w.neverTwo()
 }
 
