@@ -55,6 +55,7 @@ func (m *machine) fill() {
 // TestUploadInterruptedAnywhere stops the process at each put to a data node in turn and starts it
 // again: everything arrives, and no name ever got two values.
 func TestUploadInterruptedAnywhere(t *testing.T) {
+	t.Parallel()
 	step := 9
 	if os.Getenv("QSFS_LONG") != "" {
 		step = 1

@@ -10,6 +10,7 @@ import (
 
 // TestIntentOutgrowsARecord: deletions that wait for long outgrow a record: shipping goes on, and the next process knows them all.
 func TestIntentOutgrowsARecord(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format()
 	b := a.store.intents

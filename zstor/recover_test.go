@@ -390,6 +390,7 @@ func TestTwoTakeoversInARow(t *testing.T) {
 
 // TestBaseIsMadeAndRead: with many segments the cut refers to a dispersed base.
 func TestBaseIsMadeAndRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.machine().start().format().mustMount()
 	for i := range 270 {

@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,6 +26,15 @@ import (
 	"qsfs/zstor/internal/quorum"
 	"qsfs/zstor/internal/record"
 )
+
+// TestMain lets more tests run side by side than there are processors: most of their time they wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // nobody chose
+		_ = f.Value.Set("6")
+	}
+	os.Exit(m.Run())
+}
 
 // world is a set of nodes in memory and the machines that use them.
 type world struct {
