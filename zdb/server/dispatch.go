@@ -59,6 +59,7 @@ var commands = named(map[string]*command{
 	"NSINFO":      {min: 2, max: 2, full: true, run: cmdNSInfo},
 	"NSLIST":      {min: 1, run: cmdNSList},
 	"COMPACT":     {min: 2, max: 3, full: true, admin: true, run: cmdCompact},
+	"TASK":        {min: 3, max: 4, full: true, admin: true, run: cmdTask},
 	"KEPT":        {min: 2, max: 6, admin: true, run: cmdKept},
 	"NSJUMP":      {min: 1, admin: true, run: cmdNSJump},
 })

@@ -96,9 +96,7 @@ func (n *namespace) closeForFlush() {
 	if eng == nil {
 		return
 	}
-	n.count.stop()
-	n.quota.stop()
-	n.compaction.stop()
+	n.stopWork()
 	if err := eng.Close(); err != nil {
 		n.srv.log.Warn("closing a namespace before it is emptied", "namespace", n.name, "err", err)
 	}

@@ -224,10 +224,15 @@ func (n *namespace) describe(eng *zdb.Namespace, admin bool) string {
 	}
 	t.line("incarnation", incarnation(eng))
 	t.line("data_disk_used_bytes", stats.LocalBytes)
+	t.line("disk_used_bytes", stats.DiskBytes)
+	t.line("log_bytes", stats.LogBytes)
+	t.line("log_live_bytes", max(0, stats.LogBytes-stats.DeadBytes))
+	t.line("log_dead_bytes", stats.DeadBytes)
+	t.line("versions_kept", stats.Versions)
 	t.line("writable", yesNo(eng.Err() == nil && !stats.NoSpace))
 	t.line("sync", syncName(o.NoSync))
 	t.line("keep_last", max(set.KeepLast, 1))
-	t.line("keep_deleted", formatAge(time.Duration(set.KeepDeleted)))
+	t.line("keep_deleted", FormatAge(time.Duration(set.KeepDeleted)))
 	n.traffic.lines(&t)
 	return t.String()
 }

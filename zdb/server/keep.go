@@ -51,8 +51,8 @@ func ParseAge(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// formatAge writes a time as ParseAge reads it.
-func formatAge(d time.Duration) string {
+// FormatAge writes a time as ParseAge reads it.
+func FormatAge(d time.Duration) string {
 	if d > 0 && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)
 	}
@@ -91,7 +91,7 @@ func (s *session) setKeep(property, value string) func(*settings) {
 type keepTime time.Duration
 
 // MarshalText writes the time as NSSET takes it.
-func (k keepTime) MarshalText() ([]byte, error) { return []byte(formatAge(time.Duration(k))), nil }
+func (k keepTime) MarshalText() ([]byte, error) { return []byte(FormatAge(time.Duration(k))), nil }
 
 // UnmarshalText reads it back.
 func (k *keepTime) UnmarshalText(text []byte) error {

@@ -191,8 +191,8 @@ func TestAges(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
 		}
-		if again, err := ParseAge(formatAge(got)); err != nil || again != got {
-			t.Errorf("%v is written %q and read %v, %v", got, formatAge(got), again, err)
+		if again, err := ParseAge(FormatAge(got)); err != nil || again != got {
+			t.Errorf("%v is written %q and read %v, %v", got, FormatAge(got), again, err)
 		}
 	}
 }

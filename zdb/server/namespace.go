@@ -56,6 +56,7 @@ type namespace struct {
 
 	quota      quota
 	compaction compaction
+	task       task
 
 	count
 	traffic
@@ -140,10 +141,16 @@ func (n *namespace) detach() error {
 	if eng == nil {
 		return nil
 	}
+	n.stopWork()
+	return eng.Close()
+}
+
+// stopWork ends what works on the engine's namespace beside commands, before it is closed.
+func (n *namespace) stopWork() {
 	n.count.stop()
 	n.quota.stop()
 	n.compaction.stop()
-	return eng.Close()
+	n.task.stop()
 }
 
 // lock takes the lock of a key.

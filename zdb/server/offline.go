@@ -4,10 +4,42 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"qsfs/zdb"
 	"qsfs/zdb/internal/vfs"
 )
+
+// Stored says what the engine calls a namespace in a data directory, and whether its keys are ids, which the engine has big
+// endian. One that the list of namespaces does not know, or a directory without such a list, has its own name.
+func Stored(dataDir, name string) (store string, sequential bool, err error) {
+	all, _, err := loadRegistry(dataDir)
+	if err != nil {
+		return "", false, err
+	}
+	if set := all[name]; set != nil {
+		return storeOf(name, set), set.Sequential, nil
+	}
+	return name, false, nil
+}
+
+// OfflineOptions are those with which a tool opens a namespace of a server that does not run.
+func OfflineOptions() zdb.NamespaceOptions {
+	return Options{NoCompaction: true, Ballast: -1}.namespaceOptions()
+}
+
+// Names lists the namespaces of a data directory by the names that the list of namespaces gives them, what was
+// set aside for keep_deleted too; found is false where there is no such list.
+func Names(dataDir string) (names []string, found bool, err error) {
+	all, found, err := loadRegistry(dataDir)
+	for name, set := range all {
+		if !set.Removing {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, found, err
+}
 
 // SetPassword changes the password of a namespace in the data directory of a server that does not run; an empty one
 // removes it. A server that runs has the directory locked: zdb.ErrLocked.

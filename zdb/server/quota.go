@@ -12,7 +12,7 @@ import (
 
 // maxsize bounds two things. The payload of live entries never exceeds it, to the byte, as with the original. And what
 // the namespace takes on disk, everything counted (segments, index, what is dead and not yet compacted, history that is
-// kept), stays below maxsize + a quarter + 48 MiB: writes are taken up to maxsize + quotaRoom; what is above that is room
+// kept), stays below maxsize + a quarter + 64 MiB: writes are taken up to maxsize + quotaRoom; what is above that is room
 // for deletes, for values that shrink, for compaction, which copies before it removes, and for the index.
 const (
 	quotaRoom = 16 << 20

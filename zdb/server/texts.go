@@ -51,6 +51,8 @@ const (
 
 	errFlushKept      = "Permission denied (keep_deleted: only the admin may flush)"
 	errCompact        = "Unknown COMPACT subcommand (ALL, STATUS)"
+	errTask           = "Unknown TASK (CHECK [REPAIR], REINDEX [segment], STATUS)"
+	errTaskBusy       = "Another task is under way in this namespace"
 	errKept           = "Unknown KEPT subcommand (KEYS, VERSIONS, GET, LIST, DROP)"
 	errNotRemoved     = "Only what was emptied or removed can be dropped (KEPT LIST shows it)"
 	errKeepLast       = "Invalid property value (expected: a number of versions, at least 1)"

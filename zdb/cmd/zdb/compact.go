@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,12 +13,9 @@ import (
 )
 
 type compactFlags struct {
-	store
-	address   string
-	admin     string
-	namespace string
-	all       bool
-	json      bool
+	place
+	all  bool
+	json bool
 }
 
 func compactCommand() *cobra.Command {
@@ -36,11 +32,7 @@ on serving meanwhile; it compacts by itself too, this only makes it begin now. I
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.address, "address", "127.0.0.1:9900", addressUsage)
-	fl.StringVar(&f.admin, "admin", os.Getenv("ZDB_ADMIN"), "admin `PASSWORD`, also from ZDB_ADMIN")
-	fl.Lookup("admin").DefValue = ""
-	fl.StringVar(&f.namespace, "namespace", "default", "`NAME` of the namespace")
-	f.store.register(fl, ofStopped)
+	f.place.registerAdmin(fl)
 	fl.BoolVar(&f.all, "all", false, "every segment with anything dead in it, also where it hardly pays")
 	fl.BoolVar(&f.json, "json", false, "the result as JSON")
 	return c
@@ -55,7 +47,7 @@ type compactResult struct {
 }
 
 func runCompact(ctx context.Context, out io.Writer, f compactFlags) error {
-	offline, err := f.store.given(false)
+	offline, err := f.store.given()
 	if err != nil {
 		return err
 	}
@@ -63,7 +55,7 @@ func runCompact(ctx context.Context, out io.Writer, f compactFlags) error {
 	defer p.close()
 	r := compactResult{Namespace: f.namespace}
 	if offline {
-		err = f.store.open(ctx, f.namespace, func(n *zdb.Namespace) error {
+		err = f.store.open(ctx, f.namespace, func(n *zdb.Namespace, _ bool) error {
 			res, err := n.Compact(ctx, zdb.CompactOptions{All: f.all, Progress: func(x zdb.CompactProgress) { p.show(x.Done, x.Total) }})
 			r.Segments, r.Copied, r.Freed = int64(res.Segments), res.Copied, res.Freed
 			return err
@@ -84,12 +76,8 @@ func runCompact(ctx context.Context, out io.Writer, f compactFlags) error {
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
-// compactPoll is how often a running server is asked how far it is.
-const compactPoll = 100 * time.Millisecond
-
 func (f *compactFlags) online(ctx context.Context, p *bar, r *compactResult) error {
-	t := target{address: f.address, admin: f.admin}
-	c, err := t.dial(ctx)
+	c, err := f.dialAdmin(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,7 +85,7 @@ func (f *compactFlags) online(ctx context.Context, p *bar, r *compactResult) err
 	if err := c.Compact(ctx, f.namespace, f.all); err != nil {
 		return err
 	}
-	for tick := time.NewTicker(compactPoll); ; {
+	for tick := time.NewTicker(poll); ; {
 		s, err := c.CompactStatus(ctx, f.namespace)
 		if err != nil {
 			return err

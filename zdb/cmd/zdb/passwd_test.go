@@ -48,12 +48,12 @@ func TestPasswd(t *testing.T) {
 		text string
 	}{
 		{"second\n", []string{"ns", "--address", n.address, "--admin", "the boss", "--json"}, 0, `"namespace ns"`},
-		{"third\n", []string{"ns", "--address", n.address, "--admin", "wrong"}, 1, "denied"},
+		{"third\n", []string{"ns", "--address", n.address, "--admin", "wrong"}, exitPassword, "denied"},
 		{"third\n", []string{"ns", "--data", data}, exitInUse, "in use"},
 		{"*\n", []string{"ns", "--address", n.address, "--admin", "the boss"}, exitUsage, "--clear"},
 		{"\n", []string{"ns", "--address", n.address}, exitUsage, "no password"},
 		{"x\n", nil, exitUsage, "want one namespace"},
-		{"x\n", []string{"none", "--address", n.address, "--admin", "the boss"}, 1, "not found"},
+		{"x\n", []string{"none", "--address", n.address, "--admin", "the boss"}, exitUsage, "not found"},
 	} {
 		if out, code := passwd(t, tc.line, tc.args...); code != tc.code || !strings.Contains(out, tc.text) {
 			t.Errorf("%q: exit %d, want %d with %q:\n%s", tc.args, code, tc.code, tc.text, out)

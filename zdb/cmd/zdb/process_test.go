@@ -76,6 +76,14 @@ func program(args ...string) *exec.Cmd {
 // start starts the process with further environment and waits until it answers.
 func (n *node) start(env ...string) {
 	n.t.Helper()
+	if !n.survives(env...) {
+		n.t.Fatalf("node ended before it answered\n%s", n.log.String())
+	}
+}
+
+// survives is start, and says whether the process lived until it answered.
+func (n *node) survives(env ...string) bool {
+	n.t.Helper()
 	n.cmd = program(n.flags...)
 	n.cmd.Env = append(n.cmd.Env, env...)
 	n.cmd.Stderr = &n.log
@@ -86,7 +94,12 @@ func (n *node) start(env ...string) {
 		c, err := client.Dial(n.t.Context(), client.Options{Address: n.address})
 		if err == nil {
 			c.Close()
-			return
+			return true
+		}
+		var status syscall.WaitStatus
+		if pid, err := syscall.Wait4(n.cmd.Process.Pid, &status, syscall.WNOHANG, nil); err == nil && pid == n.cmd.Process.Pid {
+			n.cmd = nil
+			return false
 		}
 		if time.Now().After(deadline) {
 			n.stop(syscall.SIGQUIT) // shows what it is at

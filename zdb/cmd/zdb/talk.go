@@ -26,6 +26,7 @@ type bar struct {
 	tty   bool
 	title string
 	bytes bool
+	name  string // of the step
 }
 
 func newBar(title string, quiet, bytes bool) *bar {
@@ -56,6 +57,37 @@ func (p *bar) show(done, total int64) {
 		p.b.ChangeMax64(total)
 	}
 	_ = p.b.Set64(done) // a bar that cannot be drawn is no reason to stop
+}
+
+// step is show for work of several steps.
+func (p *bar) step(name string, done, total int64) {
+	if p.b != nil && name != p.name {
+		p.b.Describe(p.title + ", " + name)
+	}
+	p.name = name
+	p.show(done, total)
+}
+
+// spin shows that something goes on whose end is not known, until what it returns is called.
+func (p *bar) spin() (stop func()) {
+	if p.quiet || !p.tty {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for n := int64(0); ; n++ {
+			select {
+			case <-tick.C:
+				p.show(n, -1)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 func (p *bar) close() {

@@ -23,21 +23,31 @@ func (t *target) register(fl *pflag.FlagSet) {
 	fl.StringVar(&t.address, "address", "127.0.0.1:9900", addressUsage)
 	fl.StringVar(&t.namespace, "namespace", "default", "`NAME` of the namespace")
 	fl.StringVar(&t.password, "password", os.Getenv("ZDB_PASSWORD"), "`PASSWORD` of the namespace, also from ZDB_PASSWORD")
+	t.registerAdmin(fl)
+	fl.Lookup("password").DefValue = "" // help does not print the environment
+}
+
+func (t *target) registerAdmin(fl *pflag.FlagSet) {
 	fl.StringVar(&t.admin, "admin", os.Getenv("ZDB_ADMIN"), "admin `PASSWORD`, also from ZDB_ADMIN")
-	for _, secret := range []string{"password", "admin"} {
-		fl.Lookup(secret).DefValue = "" // help does not print the environment
-	}
+	fl.Lookup("admin").DefValue = ""
 }
 
 func (t *target) options() client.Options {
 	return client.Options{Address: t.address, Namespace: t.namespace, Password: client.Secret(t.password), Admin: client.Secret(t.admin)}
 }
 
-func (t *target) dial(ctx context.Context) (*client.Client, error) {
-	if err := checkAddress(t.address); err != nil {
+func (t *target) dial(ctx context.Context) (*client.Client, error) { return dial(ctx, t.options()) }
+
+// dialAdmin connects for what names its namespace itself and needs no session in it.
+func (t *target) dialAdmin(ctx context.Context) (*client.Client, error) {
+	return dial(ctx, client.Options{Address: t.address, Admin: client.Secret(t.admin)})
+}
+
+func dial(ctx context.Context, o client.Options) (*client.Client, error) {
+	if err := checkAddress(o.Address); err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, t.options())
+	return client.Dial(ctx, o)
 }
 
 func checkAddress(address string) error {
@@ -45,4 +55,23 @@ func checkAddress(address string) error {
 		return usageError{err}
 	}
 	return nil
+}
+
+// A place is where a namespace is worked on: at a running server, or in the directories of one that does not run.
+type place struct {
+	target
+	store
+}
+
+func (p *place) register(fl *pflag.FlagSet) {
+	p.target.register(fl)
+	p.store.register(fl)
+}
+
+// registerAdmin is register for what takes the admin's password only.
+func (p *place) registerAdmin(fl *pflag.FlagSet) {
+	fl.StringVar(&p.address, "address", "127.0.0.1:9900", addressUsage)
+	fl.StringVar(&p.namespace, "namespace", "default", "`NAME` of the namespace")
+	p.target.registerAdmin(fl)
+	p.store.register(fl)
 }
