@@ -136,6 +136,14 @@ func (s *server) lastWords() string {
 	return strings.TrimSpace(string(raw[max(0, len(raw)-300):]))
 }
 
+// who is the name of its side in notes.
+func (s *server) who() string {
+	if s.ours {
+		return "ours"
+	}
+	return "theirs"
+}
+
 func (s *server) tcp() string { return "127.0.0.1:" + s.port }
 
 // stop ends it in order and kill at once; both return when it is gone.

@@ -101,11 +101,7 @@ func (b *bench) stallRound(s *server, rows map[string]*row) error {
 		} else {
 			r.addTheirs(during.p99)
 		}
-		who := "theirs"
-		if s.ours {
-			who = "ours"
-		}
-		r.note("%s: quiet p99 %.3f ms, longest %.1f ms; during p99 %.3f ms, longest %.1f ms, %d reads; the command took %.0f ms", who,
+		r.note("%s: quiet p99 %.3f ms, longest %.1f ms; during p99 %.3f ms, longest %.1f ms, %d reads; the command took %.0f ms", s.who(),
 			quiet.p99, quiet.longest, during.p99, during.longest, during.n, took.Seconds()*1000)
 	}
 	return nil

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+const (
+	// gcPercent keeps less garbage than Go's own choice: most of the memory is the index's, in few large pieces that cost
+	// the collector little.
+	gcPercent = 50
+
+	restTick = 250 * time.Millisecond
+	// restShare: whoever uses less than this share of a processor over two ticks is at rest.
+	restShare = 10
+	// restWork is how much processor time makes it worth to look for memory to give back.
+	restWork = time.Second
+)
+
+// tendMemory keeps garbage low, and gives memory back to the system once the server has come to rest: loading and compaction need
+// several times what serving does, and Go's runtime would give it back within minutes only.
+func tendMemory() (stop func()) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(restTick)
+		defer tick.Stop()
+		r := rest{last: processorTime()}
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if r.reached(processorTime()) {
+				debug.FreeOSMemory()
+				r.given(processorTime())
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// rest finds the moment at which work has ended.
+type rest struct {
+	last, since time.Duration // at the last tick, and when memory was given back
+	quiet       int           // ticks
+}
+
+// reached is told the processor time used so far at each tick.
+func (r *rest) reached(used time.Duration) bool {
+	if used-r.last > restTick/restShare {
+		r.quiet = 0
+	} else {
+		r.quiet++
+	}
+	r.last = used
+	return r.quiet >= 2 && used-r.since >= restWork
+}
+
+// given notes that memory was given back; what that took does not count as work.
+func (r *rest) given(used time.Duration) { r.last, r.since = used, used }
+
+// processorTime is what the process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
