@@ -24,7 +24,7 @@ func TestEmergency(t *testing.T) {
 	// 40 MiB were written, the pass leaves less than 15.
 	m.eventually("the budget", func() error {
 		c := m.status().Cache
-		if c.EvictedWeak != c.Evicted {
+		if c.EvictedWeak < c.Evicted { // more, while a pass is under way
 			t.Fatalf("%d segments evicted, %d of them in an emergency", c.Evicted, c.EvictedWeak)
 		}
 		if c.EvictedWeak < 6 || c.Used > 15<<20 {
@@ -79,7 +79,7 @@ func TestEvictFullKeepsWhatIsWeak(t *testing.T) {
 	}
 	m.ship()
 	m.eventually("the count", func() error {
-		if c := m.status().Cache; c.Undispersed < 14<<20 || c.Problem == "" || !c.Throttled && !c.Full {
+		if c := m.status().Cache; c.Undispersed < 14<<20 || c.Problem == "" {
 			return fmt.Errorf("%+v", c)
 		}
 		return nil

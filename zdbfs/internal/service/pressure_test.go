@@ -58,16 +58,16 @@ func TestRoomIsWaitedFor(t *testing.T) {
 	const budget, piece = 100 << 20, 1 << 20
 	synctest.Test(t, func(t *testing.T) {
 		p := newPressure(time.Minute)
-		ask := func() (error, time.Duration) {
+		ask := func() (time.Duration, error) {
 			start := time.Now()
 			err := p.admit(t.Context(), 1, piece, zdbfs.WriteFlags{})
-			return err, time.Since(start).Truncate(time.Second)
+			return time.Since(start).Truncate(time.Second), err
 		}
 		later := func(d time.Duration, f func()) { go func() { time.Sleep(d); f() }() }
 		p.update(budget, budget, 0)
 		later(4*time.Second, p.evicted) // a segment goes, though not what this writer needs
 		later(8*time.Second, func() { p.update(budget, budget-2*piece, 0) })
-		if err, d := ask(); err != nil || d != 8*time.Second {
+		if d, err := ask(); err != nil || d != 8*time.Second {
 			t.Errorf("room after 8 s: %v after %v", err, d)
 		}
 		select {
@@ -77,17 +77,17 @@ func TestRoomIsWaitedFor(t *testing.T) {
 		}
 		p.update(budget, budget, 0)
 		for i, want := range []time.Duration{roomPatience, 0, 0} {
-			if err, d := ask(); err != syscall.ENOSPC || d != want {
+			if d, err := ask(); err != syscall.ENOSPC || d != want {
 				t.Errorf("nothing leaves, question %d: %v after %v", i, err, d)
 			}
 		}
 		p.update(budget, budget, 0)
-		if err, d := ask(); err != syscall.ENOSPC || d != 0 {
+		if d, err := ask(); err != syscall.ENOSPC || d != 0 {
 			t.Errorf("still nothing leaves: %v after %v", err, d)
 		}
 		p.evicted()
 		later(2*time.Second, func() { p.update(budget, 0, 0) })
-		if err, d := ask(); err != nil || d != 2*time.Second {
+		if d, err := ask(); err != nil || d != 2*time.Second {
 			t.Errorf("something leaves again: %v after %v", err, d)
 		}
 		// Something always leaves, and never enough.
@@ -95,7 +95,7 @@ func TestRoomIsWaitedFor(t *testing.T) {
 		for i := range 30 {
 			later(time.Duration(i)*time.Second, p.evicted)
 		}
-		if err, d := ask(); err != syscall.ENOSPC || d != longestWait {
+		if d, err := ask(); err != syscall.ENOSPC || d != longestWait {
 			t.Errorf("never enough: %v after %v", err, d)
 		}
 		time.Sleep(time.Minute) // the last of them
