@@ -82,6 +82,50 @@ func (n *Namespace) apply(ctx context.Context) error {
 	return err
 }
 
+// applyBeyond brings the index beyond a sealed segment, so that it does not say of itself that it stands there when
+// that goes.
+func (n *Namespace) applyBeyond(ctx context.Context, id SegmentID) error {
+	for {
+		n.idxMu.Lock()
+		at := n.base.Segment
+		n.idxMu.Unlock()
+		if at > id {
+			return nil
+		}
+		if err := n.apply(ctx); err != nil {
+			return err
+		}
+		if err := n.follow(ctx); err != nil && !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
+}
+
+// follow takes the index into the segment where the log ends, where nothing is left to apply: what lies between may be markers.
+func (n *Namespace) follow(ctx context.Context) error {
+	n.applyMu.Lock()
+	defer n.applyMu.Unlock()
+	n.commitMu.Lock()
+	v, end := n.view.Load(), n.log.Head()
+	n.commitMu.Unlock()
+	n.idxMu.Lock()
+	at := n.base.Segment
+	n.idxMu.Unlock()
+	if at >= end.Segment || len(v.tables) > 1 || !v.tables[0].empty() {
+		return nil // or apply does it
+	}
+	if err := n.log.SyncPos(ctx, end.Pos); err != nil {
+		return err
+	}
+	x, err := n.acquireIndex(ctx)
+	if err != nil {
+		return err
+	}
+	a := x.NewApplier(false, n.policy())
+	defer a.Discard()
+	return errors.Join(n.flush(x, a, position(end), nil), x.Release())
+}
+
 // freeze begins a new generation, between two batches.
 func (n *Namespace) freeze() {
 	n.commitMu.Lock()
@@ -142,7 +186,11 @@ func (n *Namespace) moveTable(ctx context.Context, x *index.Index, g *generation
 	if err != nil {
 		return err
 	}
-	end := position(g.end)
+	return n.flush(x, a, position(g.end), g)
+}
+
+// flush writes what is left, and with it how far the index has come: g is in it, unless nil.
+func (n *Namespace) flush(x *index.Index, a *index.Applier, end index.Position, g *generation) error {
 	if err := a.Flush(end); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,8 @@ import (
 const (
 	compactTick  = 2 * time.Second
 	compactRetry = 5 * time.Second
+	// failedRetry is how long a segment is left alone that could not be compacted.
+	failedRetry = 10 * time.Minute
 	// tinyShare of SegmentSize or less is a tiny segment; so many of them are merged.
 	tinyShare = 8
 	tinyRun   = 8
@@ -26,9 +29,9 @@ type compactor struct {
 
 	mu      sync.Mutex // one at a time
 	waiting []waiting  // nothing refers to them any more, but they are not removed
-	// needed tombstones, in bytes, that were found in a segment; what looks dead in it is not.
-	needed map[SegmentID]int64
-	failed map[SegmentID]error // could not be read; not tried again
+	// needed tombstones that were found in a segment; what looks dead in it is not.
+	needed map[SegmentID]needed
+	failed map[SegmentID]time.Time // when they could not be read; the background leaves them alone for a while
 
 	// debt is how far the log is above what it should be, in thousandths of that; writers are slowed by it.
 	debt atomic.Int64
@@ -40,8 +43,17 @@ type waiting struct {
 	since uint64 // number of holds: who is older may still read it
 }
 
+// segmentError says which segment could not be compacted, where others may be.
+type segmentError struct {
+	id  SegmentID
+	err error
+}
+
+func (e *segmentError) Error() string { return fmt.Sprintf("compact segment %d: %v", e.id, e.err) }
+func (e *segmentError) Unwrap() error { return e.err }
+
 func newCompactor() compactor {
-	return compactor{wake: make(chan struct{}, 1), needed: make(map[SegmentID]int64), failed: make(map[SegmentID]error)}
+	return compactor{wake: make(chan struct{}, 1), needed: make(map[SegmentID]needed), failed: make(map[SegmentID]time.Time)}
 }
 
 // compactLoop sweeps history, and compacts if the options say so.
@@ -66,10 +78,8 @@ func (n *Namespace) compactLoop() {
 }
 
 func (n *Namespace) maintain() error {
-	if n.dueToSweep() {
-		if err := n.runSweep(n.ctx); err != nil {
-			return err
-		}
+	if err := n.sweepIfDue(); err != nil {
+		return err
 	}
 	if !n.o.Compaction.Auto {
 		return nil
@@ -80,12 +90,24 @@ func (n *Namespace) maintain() error {
 				return err
 			}
 		}
+		if err := n.follow(n.ctx); err != nil && !errors.Is(err, errReplaced) {
+			return err
+		}
 		done, err := n.compactNext()
 		if err != nil || !done {
 			return err
 		}
 	}
 	return nil
+}
+
+func (n *Namespace) sweepIfDue() error {
+	n.compactor.mu.Lock()
+	defer n.compactor.mu.Unlock()
+	if !n.dueToSweep() {
+		return nil
+	}
+	return n.runSweep(n.ctx)
 }
 
 // behindSegments of log that the index does not know are too much: nothing in them can be compacted, and what they overwrite
@@ -134,26 +156,41 @@ func (n *Namespace) compactNext() (bool, error) {
 
 // Compact copies what is live in the segments that are worth it to the end of the log and removes them. Readers and
 // writers go on meanwhile. After an error everything can still be read, and another run goes on.
-func (n *Namespace) Compact(ctx context.Context, o CompactOptions) (res CompactResult, err error) {
-	if err := n.bringUp(ctx, o.All); err != nil {
-		return res, n.public(err)
-	}
+func (n *Namespace) Compact(ctx context.Context, o CompactOptions) (CompactResult, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.ctx, cancel)()
 	n.compactor.mu.Lock()
 	defer n.compactor.mu.Unlock()
+	defer n.compactor.debt.Store(0) // nobody waits for what does not come
+	res, err := n.compactRun(ctx, o)
+	if err != nil && n.isClosed() {
+		err = ErrClosed
+	}
+	return res, n.public(err)
+}
+
+// compactRun is Compact. compactor.mu is held.
+func (n *Namespace) compactRun(ctx context.Context, o CompactOptions) (res CompactResult, err error) {
+	if err := n.bringUp(ctx, o.All); err != nil {
+		return res, err
+	}
+	clear(n.compactor.failed)
 	if err := n.removeWaiting(ctx, &res); err != nil {
-		return res, n.public(err)
+		return res, err
 	}
 	var progress CompactProgress
 	for group := range n.worthwhile(o.All, &progress.Total) {
 		progress.Segment = group[0].ID
 		if gerr := n.compactGroup(ctx, group, 0, &res); gerr != nil {
-			if err = errors.Join(err, gerr); n.compactor.failed[group[len(group)-1].ID] == nil {
-				return res, n.public(err)
+			var one *segmentError
+			if err = errors.Join(err, gerr); !errors.As(gerr, &one) {
+				return res, err
 			}
 			continue // the damage of one segment is no reason to leave the others
 		}
 		if err := n.removeWaiting(ctx, &res); err != nil {
-			return res, n.public(err)
+			return res, err
 		}
 		for _, v := range group {
 			progress.Done += v.Length
@@ -165,7 +202,7 @@ func (n *Namespace) Compact(ctx context.Context, o CompactOptions) (res CompactR
 	for _, w := range n.compactor.waiting {
 		res.Kept = append(res.Kept, w.id)
 	}
-	return res, n.public(err)
+	return res, err
 }
 
 // bringUp makes the figures right that a run goes by.
@@ -181,11 +218,17 @@ func (n *Namespace) bringUp(ctx context.Context, all bool) error {
 	if err := n.apply(ctx); err != nil {
 		return err
 	}
+	if err := n.follow(ctx); err != nil && !errors.Is(err, errReplaced) {
+		return err
+	}
 	x, err := n.acquireIndex(ctx)
 	if err != nil {
 		return err
 	}
-	return x.Release()
+	if x.Versions() > 0 {
+		err = n.runSweep(ctx)
+	}
+	return errors.Join(err, x.Release())
 }
 
 // compactGroup copies what is live in some segments forward and, once the index refers to nothing in
@@ -195,8 +238,9 @@ func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate 
 	for _, s := range group {
 		if err := c.segment(s); err != nil {
 			if ctx.Err() == nil && !errors.Is(err, ErrNoSpace) && !wal.IsNoSpace(err) && n.log.Err() == nil {
-				n.compactor.failed[s.ID] = err
+				n.compactor.failed[s.ID] = time.Now()
 				n.logger.Error("segment cannot be compacted", "namespace", n.name, "segment", s.ID, "error", err)
+				return &segmentError{s.ID, err}
 			}
 			return fmt.Errorf("compact segment %d: %w", s.ID, err)
 		}
@@ -208,6 +252,11 @@ func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate 
 	res.Copied += c.copied
 	if err := n.apply(ctx); err != nil {
 		return err
+	}
+	for _, s := range group {
+		if err := n.applyBeyond(ctx, s.ID); err != nil {
+			return err
+		}
 	}
 	crashpoint.Hit("zdb.compact.applied")
 	if err := n.unreferenced(ctx, group); err != nil {
@@ -221,7 +270,7 @@ func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate 
 }
 
 // unreferenced makes sure that the index has left segments. One that has not although
-// everything it knew there was moved contradicts itself, and is rebuilt.
+// everything it knew there was moved contradicts itself, and is rebuilt; but while a segment is lost nothing could be made in its place.
 func (n *Namespace) unreferenced(ctx context.Context, group []SegmentInfo) error {
 	x, err := n.acquireIndex(ctx)
 	if err != nil {
@@ -229,9 +278,16 @@ func (n *Namespace) unreferenced(ctx context.Context, group []SegmentInfo) error
 	}
 	live := x.Live()
 	for _, s := range group {
-		if live[s.ID] != 0 {
-			err = x.Fail(fmt.Errorf("it counts %d live bytes in segment %d and finds none", live[s.ID], s.ID))
+		if live[s.ID] == 0 {
+			continue
 		}
+		why := fmt.Errorf("the index counts %d live bytes in segment %d and finds none", live[s.ID], s.ID)
+		if len(n.log.Lost()) > 0 {
+			n.compactor.failed[s.ID] = time.Now()
+			err = errors.Join(err, &segmentError{s.ID, why})
+			continue
+		}
+		err = x.Fail(why)
 	}
 	return errors.Join(err, x.Release())
 }
@@ -248,7 +304,18 @@ func (n *Namespace) removeWaiting(ctx context.Context, res *CompactResult) error
 		}
 		ids = append(ids, w.id)
 	}
+	if len(ids) == 0 || !n.replayMu.TryLock() {
+		return nil // or when the index has been made
+	}
+	defer n.replayMu.Unlock()
+	live, open := n.liveNow()
+	if !open {
+		return nil
+	}
+	// An index that was made anew since may want what the one before had dropped. It is compacted again.
+	ids = slices.DeleteFunc(ids, func(id SegmentID) bool { return live[id] != 0 })
 	if len(ids) == 0 {
+		c.waiting = keep
 		return nil
 	}
 	freed, err := n.log.Remove(ids)
@@ -266,6 +333,17 @@ func (n *Namespace) removeWaiting(ctx context.Context, res *CompactResult) error
 	res.Freed += freed
 	n.logger.Debug("compacted", "namespace", n.name, "segments", len(ids), "bytes", freed)
 	return nil
+}
+
+// liveNow gives the live bytes by segment, unless there is no index that can be believed.
+func (n *Namespace) liveNow() (map[SegmentID]int64, bool) {
+	n.idxMu.Lock()
+	x := n.idx
+	n.idxMu.Unlock()
+	if x == nil || x.Broken() {
+		return nil, false
+	}
+	return x.Live(), true
 }
 
 func (n *Namespace) released(ctx context.Context, id SegmentID) bool {

@@ -28,7 +28,8 @@ type copier struct {
 	batch *Batch
 	moves []index.Change
 
-	carried  int64 // bytes of the deletes in the batch that nothing but other segments needs
+	carried  int64       // bytes of the deletes in the batch that nothing but other segments needs
+	because  []SegmentID // where something older may be
 	copied   int64
 	unsynced int64
 	untold   int64
@@ -122,7 +123,7 @@ func (c *copier) flush() error {
 		return err
 	}
 	if c.carried > 0 {
-		c.n.compactor.needed[id] += c.carried
+		c.n.compactor.noteNeeded(id, c.carried, c.because)
 		c.carried = 0
 	}
 	c.batch.Reset()

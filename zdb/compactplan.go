@@ -3,6 +3,7 @@ package zdb
 import (
 	"iter"
 	"slices"
+	"time"
 )
 
 const (
@@ -22,6 +23,7 @@ type compactPlan struct {
 
 // plan picks the segments to compact next, if the log has more dead bytes than it should.
 func (n *Namespace) plan() (compactPlan, bool) {
+	n.reviewNeeded(false)
 	list := n.candidates()
 	n.idxMu.Lock()
 	applied := n.base.Segment
@@ -34,7 +36,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 			untold += s.Length // what of it is live the index does not know yet
 		default:
 			total += s.Length
-			live += s.Live + n.compactor.needed[s.ID]
+			live += s.Live + n.compactor.needed[s.ID].bytes
 		}
 	}
 	p := compactPlan{rate: max(0, n.o.Compaction.RateBytes)}
@@ -58,7 +60,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 		return int(a.ID) - int(b.ID)
 	})
 	best := list[0]
-	if best.Live == 0 && n.compactor.needed[best.ID] == 0 || total > goal && n.gain(best)*5 > best.Length {
+	if best.Live == 0 && n.compactor.needed[best.ID].bytes == 0 || total > goal && n.gain(best)*5 > best.Length {
 		p.victims = list[:1]
 		return p, true
 	}
@@ -77,14 +79,16 @@ func (n *Namespace) isWaiting(id SegmentID) bool {
 // candidates are the segments that may be compacted and would make the log smaller, or fewer.
 func (n *Namespace) candidates() []SegmentInfo {
 	n.idxMu.Lock()
-	applied, open := n.base.Segment, n.idx != nil
+	base, open := n.base, n.idx != nil
 	n.idxMu.Unlock()
 	if !open {
 		return nil
 	}
 	var list []SegmentInfo
 	for _, s := range n.Segments() {
-		if !s.Sealed || s.ID >= applied || n.isWaiting(s.ID) || n.compactor.failed[s.ID] != nil || !n.log.Removable(s.ID) {
+		// What the index has not seen to its end counts as dead in it.
+		unseen := s.ID > base.Segment || s.ID == base.Segment && base.Offset < s.Length
+		if !s.Sealed || unseen || n.isWaiting(s.ID) || n.hasFailed(s.ID) || !n.log.Removable(s.ID) {
 			continue
 		}
 		if !s.Local && float64(s.Live) > evictedLive*float64(s.Length) {
@@ -97,9 +101,15 @@ func (n *Namespace) candidates() []SegmentInfo {
 	return list
 }
 
+// hasFailed says whether a segment could not be compacted lately.
+func (n *Namespace) hasFailed(id SegmentID) bool {
+	at, failed := n.compactor.failed[id]
+	return failed && time.Since(at) < failedRetry
+}
+
 // gain is about what compacting a segment frees. Entries grow by the sequence and time that they then carry.
 func (n *Namespace) gain(s SegmentInfo) int64 {
-	live := s.Live + n.compactor.needed[s.ID]
+	live := s.Live + n.compactor.needed[s.ID].bytes
 	return s.Length - live - 16*s.entries*live/max(s.Length, 1)
 }
 
@@ -139,6 +149,7 @@ func (n *Namespace) worthwhile(all bool, total *int64) iter.Seq[[]SegmentInfo] {
 			}
 		}
 	}
+	n.reviewNeeded(true)
 	list := n.candidates()
 	list = slices.DeleteFunc(list, func(s SegmentInfo) bool { return n.gain(s)*100 < s.Length && !n.isTiny(s) })
 	for _, s := range list {

@@ -22,6 +22,10 @@ const badgerDir = "badger"
 func (n *Namespace) acquireIndex(ctx context.Context) (*index.Index, error) {
 	for {
 		n.idxMu.Lock()
+		if n.gone {
+			n.idxMu.Unlock()
+			return nil, ErrClosed
+		}
 		if n.idx != nil && n.idx.Broken() {
 			broken := n.idx
 			n.idx = nil
@@ -109,6 +113,7 @@ func (n *Namespace) closeIdleIndex() {
 // closeIndex closes it for good; iterators that are still open keep the files open.
 func (n *Namespace) closeIndex() error {
 	n.idxMu.Lock()
+	n.gone = true
 	for n.opening != nil {
 		wait := n.opening
 		n.idxMu.Unlock()
@@ -215,6 +220,9 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 	if known && !from.Before(to) {
 		return nil
 	}
+	// What is removed meanwhile would be missed, or its file not be found.
+	n.replayMu.RLock()
+	defer n.replayMu.RUnlock()
 	a := x.NewApplier(!known, n.policy())
 	defer a.Discard()
 	seq := applied.Seq
@@ -290,6 +298,10 @@ func (n *Namespace) resumeFrom(p index.Position, known bool, base index.Position
 	}
 	if p.Seq > base.Seq || (wal.Pos{Segment: base.Segment, Offset: base.Offset}).Before(from) {
 		return wal.Pos{}, fmt.Errorf("%w: it is ahead of the log", index.ErrBroken)
+	}
+	if n.log.RemovedBetween(p.Segment, base.Segment) {
+		// What was moved out of them it has never seen, and would take for something that it had dropped.
+		return wal.Pos{}, fmt.Errorf("%w: it has not seen segments that are removed", index.ErrBroken)
 	}
 	return from, nil
 }

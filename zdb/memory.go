@@ -75,6 +75,8 @@ func (n *Namespace) leaveMemory() {
 
 // buildMemory replays the log up to a place. As in the index, the highest sequence of a key wins.
 func (n *Namespace) buildMemory(ctx context.Context, to wal.Pos) (*overlay.Table, error) {
+	n.replayMu.RLock()
+	defer n.replayMu.RUnlock()
 	newest := make(map[string]overlay.Entry)
 	size, limit := int64(0), n.db.o.MemoryIndex
 	err := n.log.Replay(ctx, n.log.First(), to, false,

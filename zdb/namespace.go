@@ -20,7 +20,7 @@ import (
 // durable from the overlay to the index. Reads look at the overlay first, newest generation
 // first, then at the index, then read the value from the log.
 //
-// Lock order: commitMu, snapMu, idxMu. The log's locks come after commitMu.
+// Lock order: compactor.mu, applyMu, replayMu, commitMu, snapMu, idxMu. The log's locks come after commitMu.
 type Namespace struct {
 	db          *DB
 	op          *opening // as DB knows it
@@ -35,7 +35,7 @@ type Namespace struct {
 	keep        retention
 	holds       holds
 	compactor   compactor
-	sweep       sweeper // only its goroutine looks
+	sweep       sweeper // under compactor.mu
 
 	// commitMu: one batch at a time, so that its places in log and overlay agree.
 	commitMu sync.Mutex
@@ -56,7 +56,11 @@ type Namespace struct {
 	base     index.Position
 	lastUsed atomic.Int64
 	rebuilt  atomic.Uint64
+	gone     bool       // closeIndex was here: nobody opens it again
 	memoryMu sync.Mutex // held while the index is built in memory
+
+	// replayMu is held for reading while the log is read from its beginning, for writing while segments go.
+	replayMu sync.RWMutex
 
 	applyMu  sync.Mutex // one apply at a time
 	stateMu  sync.Mutex
@@ -218,6 +222,8 @@ func (n *Namespace) Close() error {
 		n.commitMu.Unlock()
 		n.stop()
 		n.wg.Wait()
+		n.compactor.mu.Lock() // a run of Compact ends; a later one finds the namespace closed
+		n.compactor.mu.Unlock()
 		if n.log.Err() == nil {
 			// Without it the next opening replays what is missing.
 			if err := n.apply(context.Background()); err != nil {

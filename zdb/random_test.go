@@ -321,7 +321,8 @@ func (m *machine) evict() {
 		m.mu.Lock()
 		m.saved[s.ID] = p
 		m.mu.Unlock()
-		if err := m.n.Evict(m.t.Context(), s.ID); err != nil {
+		// It may have been compacted away just now.
+		if err := m.n.Evict(m.t.Context(), s.ID); err != nil && !errors.Is(err, ErrSegment) {
 			m.mustBeDead("evict", err)
 		}
 	}

@@ -57,6 +57,18 @@ func (r *retention) record() keepRecord {
 	return k
 }
 
+// without takes one pin of a sequence away.
+func (k keepRecord) without(seq Seq) keepRecord {
+	i := slices.IndexFunc(k.Pins, func(p pin) bool { return p.seq == seq })
+	if i < 0 {
+		return k
+	}
+	if k.Pins[i].count--; k.Pins[i].count == 0 {
+		k.Pins = slices.Delete(k.Pins, i, i+1)
+	}
+	return k
+}
+
 // policy is what the index goes by now.
 func (n *Namespace) policy() index.Policy {
 	k := n.keep.record()
@@ -144,7 +156,13 @@ func (n *Namespace) finishPin(ctx context.Context, seq Seq) error {
 		err = n.writeKeep(n.keep.record())
 		n.keep.fileMu.Unlock()
 	}
-	if err != nil {
+	if err == nil {
+		return nil
+	}
+	// The record may say it all the same, now or after a crash. Until another one is written that does not, the pin stays.
+	n.keep.fileMu.Lock()
+	defer n.keep.fileMu.Unlock()
+	if werr := n.writeKeep(n.keep.record().without(seq)); werr == nil {
 		n.keep.drop(seq)
 	}
 	return n.public(err)
@@ -154,15 +172,10 @@ func (n *Namespace) finishPin(ctx context.Context, seq Seq) error {
 func (n *Namespace) Unpin(seq Seq) error {
 	n.keep.fileMu.Lock()
 	defer n.keep.fileMu.Unlock()
-	rec := n.keep.record()
-	i := slices.IndexFunc(rec.Pins, func(p pin) bool { return p.seq == seq })
-	if i < 0 {
+	if !n.keep.pinned(seq) {
 		return n.public(fmt.Errorf("%w: %v", ErrNotKept, seq))
 	}
-	if rec.Pins[i].count--; rec.Pins[i].count == 0 {
-		rec.Pins = slices.Delete(rec.Pins, i, i+1)
-	}
-	if err := n.writeKeep(rec); err != nil {
+	if err := n.writeKeep(n.keep.record().without(seq)); err != nil {
 		return n.public(err)
 	}
 	n.keep.drop(seq)

@@ -15,13 +15,13 @@ const (
 	sweepShare = 16
 )
 
-// sweeper remembers the last sweep.
+// sweeper remembers the last sweep. compactor.mu guards it.
 type sweeper struct {
 	at   time.Time
 	left int64
 }
 
-// dueToSweep says whether something may be kept that is not wanted any more.
+// dueToSweep says whether something may be kept that is not wanted any more. compactor.mu is held.
 func (n *Namespace) dueToSweep() bool {
 	n.idxMu.Lock()
 	x := n.idx
@@ -41,7 +41,7 @@ func (n *Namespace) dueToSweep() bool {
 }
 
 // runSweep goes through all superseded versions and drops from the index what retention does not want any more, in small
-// steps. Compaction then frees their space.
+// steps. Compaction then frees their space. compactor.mu is held.
 func (n *Namespace) runSweep(ctx context.Context) error {
 	n.keep.mu.Lock()
 	n.keep.sweep = false

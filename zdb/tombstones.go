@@ -2,6 +2,7 @@ package zdb
 
 import (
 	"hash/maphash"
+	"slices"
 
 	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/internal/index"
@@ -38,8 +39,14 @@ func (c *copier) deletes(x *index.Snapshot) error {
 	t := &c.tombs
 	list := t.list
 	t.list, t.bytes = nil, 0
-	kept := list[:0]
+	// The highest sequence of all stays in the log: the next opening, and another log that needs it, go by that.
+	top := c.n.log.Head().Seq
+	var kept, last []wal.Item
 	for _, it := range list {
+		if it.Seq == top {
+			last = append(last, it)
+			continue
+		}
 		// A newer version in the log does what the delete did, unless a pin stands between the two: to it something
 		// older would seem to be the newest.
 		e, ok, err := x.Get(it.Key)
@@ -54,11 +61,12 @@ func (c *copier) deletes(x *index.Snapshot) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	needed, err := c.n.neededDeletes(t.id, kept)
+	kept, because, err := c.n.neededDeletes(t.id, kept)
 	if err != nil {
 		return err
 	}
-	for _, it := range needed {
+	c.because = because
+	for _, it := range append(kept, last...) {
 		if err := c.move(it); err != nil {
 			return err
 		}
@@ -67,10 +75,11 @@ func (c *copier) deletes(x *index.Snapshot) error {
 	return c.ctx.Err()
 }
 
-// neededDeletes gives those deletes of segment id of whose keys an older value lies in another segment.
-func (n *Namespace) neededDeletes(id SegmentID, list []wal.Item) ([]wal.Item, error) {
-	if len(list) == 0 || len(n.log.Lost()) > 0 {
-		return list, nil // a lost segment may hold anything
+// neededDeletes gives those deletes of segment id of whose keys an older value lies in another segment, and the segments
+// where one may.
+func (n *Namespace) neededDeletes(id SegmentID, list []wal.Item) (needed []wal.Item, because []SegmentID, err error) {
+	if len(list) == 0 {
+		return nil, nil, nil
 	}
 	highest := Seq(0)
 	seed := maphash.MakeSeed()
@@ -81,30 +90,30 @@ func (n *Namespace) neededDeletes(id SegmentID, list []wal.Item) ([]wal.Item, er
 		highest = max(highest, it.Seq)
 	}
 	others, size := n.older(id, highest)
-	if size > max(scanMin, scanShare*n.o.SegmentSize) {
-		return list, nil
+	if len(n.log.Lost()) > 0 || size > max(scanMin, scanShare*n.o.SegmentSize) {
+		return list, others, nil // a lost segment may hold anything
 	}
-	needed := make(map[uint64]bool)
+	found := make(map[uint64]bool)
 	for _, o := range others {
 		err := n.log.Entries(o, func(it wal.Item) error {
 			h := maphash.Bytes(seed, it.Key)
 			if seq, ok := of[h]; ok && !it.Delete && it.Seq < seq {
-				needed[h] = true
+				found[h] = true
 			}
 			return nil
 		})
 		if err != nil {
 			n.logger.Warn("deletes are kept, a segment cannot be read", "namespace", n.name, "segment", o, "error", err)
-			return list, nil
+			return list, others, nil
 		}
 	}
 	out := list[:0]
 	for _, it := range list {
-		if needed[maphash.Bytes(seed, it.Key)] {
+		if found[maphash.Bytes(seed, it.Key)] {
 			out = append(out, it)
 		}
 	}
-	return out, nil
+	return out, others, nil
 }
 
 // older lists the other segments with entries below a sequence, and what reading them costs.
@@ -119,4 +128,38 @@ func (n *Namespace) older(id SegmentID, seq Seq) (list []SegmentID, size int64) 
 		}
 	}
 	return list, size
+}
+
+// needed deletes of a segment.
+type needed struct {
+	bytes   int64
+	because []SegmentID // where something older was, or may have been
+}
+
+// noteNeeded takes deletes into account that were copied into a segment.
+func (c *compactor) noteNeeded(id SegmentID, bytes int64, because []SegmentID) {
+	n := c.needed[id]
+	n.bytes += bytes
+	n.because = slices.Compact(slices.Sorted(slices.Values(append(n.because, because...))))
+	c.needed[id] = n
+}
+
+// reviewNeeded lets the deletes of a segment be looked at again when half of what they were needed for has gone; eager: any of
+// it. Half, so that they are not copied each time something goes.
+func (n *Namespace) reviewNeeded(eager bool) {
+	here := make(map[SegmentID]bool)
+	for _, s := range n.log.Segments() {
+		here[s.ID] = true
+	}
+	for id, v := range n.compactor.needed {
+		gone := 0
+		for _, o := range v.because {
+			if !here[o] {
+				gone++
+			}
+		}
+		if gone > 0 && (eager || 2*gone >= len(v.because)) {
+			delete(n.compactor.needed, id)
+		}
+	}
 }

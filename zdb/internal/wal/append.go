@@ -96,6 +96,7 @@ func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16, at 
 		if !it.Moved {
 			seq = l.next
 			l.next++
+			l.head.Seq = seq // what is moved was here before, and behind a crash numbers are left out
 		}
 		s.noteSeq(seq)
 	}
@@ -104,7 +105,6 @@ func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16, at 
 	s.noteHeader(h, l.next)
 	if h.Count > 0 {
 		l.noteSession(h.Seq)
-		l.head.Seq = max(l.head.Seq, a.Last)
 	}
 	l.head.Offset = off + int64(len(p))
 	if h.Count > 0 {

@@ -94,7 +94,8 @@ type Log struct {
 	// before another fsync, which would not be told of it, is believed.
 	fsyncMu sync.Mutex
 
-	removeMu sync.Mutex // held over a change of gaps
+	removeMu sync.Mutex   // held over a change of gaps
+	orphans  []segfile.ID // removed segments that may still have files
 
 	mu       sync.Mutex
 	segments map[segfile.ID]*segment

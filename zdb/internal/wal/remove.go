@@ -52,11 +52,40 @@ func (l *Log) Remove(ids []segfile.ID) (freed int64, err error) {
 		l.order = slices.DeleteFunc(l.order, func(o segfile.ID) bool { return o == id })
 	}
 	l.mu.Unlock()
-	for _, id := range ids {
-		err = errors.Join(err, l.unlink(id), l.o.Handles.Forget(l.dataPath(id)))
+	l.orphans = append(l.orphans, ids...)
+	l.unlinkOrphans()
+	return freed, nil
+}
+
+// unlinkOrphans removes the files of segments that are recorded as removed. What fails is tried again with the next
+// ones, and at the next opening: nothing depends on it but room. removeMu is held.
+func (l *Log) unlinkOrphans() {
+	var left []segfile.ID
+	var all error
+	for _, id := range l.orphans {
+		err := errors.Join(l.unlink(id), l.o.Handles.Forget(l.dataPath(id)))
+		if err != nil {
+			left = append(left, id)
+		}
+		all = errors.Join(all, err)
 		crashpoint.Hit("zdb.compact.unlinked")
 	}
-	return freed, errors.Join(err, l.syncDirs())
+	l.orphans = left
+	if all = errors.Join(all, l.syncDirs()); all != nil {
+		l.o.Log.Warn("removed segments leave files behind", "namespace", l.o.Namespace, "error", all)
+	}
+}
+
+// RemovedBetween says whether a number behind first and before end is that of no segment, by right.
+func (l *Log) RemovedBetween(first, end segfile.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.gaps.ranges {
+		if r.end > first+1 && r.first < end {
+			return true
+		}
+	}
+	return false
 }
 
 // WrittenBefore bounds from above the time at which a sequence was written: when the first
