@@ -239,7 +239,7 @@ func (s *Store) adoptIntents(ctx context.Context) error {
 			return err
 		}
 		if m.Generation == e.Generation {
-			s.intents.settled(e.Generation)
+			s.rooted(m)
 		}
 	}
 	return nil

@@ -112,8 +112,8 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 		// nothing of it is deleted; the next start finds out which manifest counts.
 		return err
 	}
-	s.intents.settled(man.Generation)
 	s.doubtRenewed(gen)
+	s.rooted(man)
 	if old != nil {
 		s.intents.buryFile(old)
 		s.chores.superseded(man.Object)
@@ -213,7 +213,7 @@ func (s *Store) outlive(ctx context.Context, e *intentEntry) (bool, error) {
 		return false, err
 	}
 	if m.Generation == e.Generation {
-		s.intents.settled(e.Generation) // it counts after all
+		s.rooted(m) // it counts after all
 		return false, nil
 	}
 	if err := s.putFileManifest(ctx, m); err != nil {

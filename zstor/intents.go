@@ -54,9 +54,11 @@ type intentEntry struct {
 	since time.Time
 	// manifest: its manifest is on record, and goes with it.
 	manifest bool
-	adopted  bool   // of an earlier process: its manifest may be on record
-	outlived bool   // of a file: its manifest can never count; for who deletes alone
-	parked   string // the further record that lists it; empty: the living one does
+	adopted  bool      // of an earlier process: its manifest may be on record
+	outlived bool      // of a file: its manifest can never count; for who deletes alone
+	wide     bool      // it may lie on nodes that gen offered nothing
+	kept     *keptFile // of a file that is on record and not complete
+	parked   string    // the further record that lists it; empty: the living one does
 }
 
 func newIntentBook(set *quorum.Set, log *slog.Logger) *intentBook {
@@ -179,7 +181,7 @@ func (b *intentBook) body(w record.Writer, parking bool) (body []byte, out []*in
 	if total > record.MaxBody || parking && total > record.MaxBody/2 {
 		fill := 0
 		for _, e := range open {
-			if e.inUse || total-fill <= record.MaxBody/2 {
+			if e.inUse && e.kept == nil || total-fill <= record.MaxBody/2 {
 				continue
 			}
 			if fill+sizes[e] > record.MaxBody {

@@ -25,6 +25,9 @@ func TestIntentOutgrowsARecord(t *testing.T) {
 		b.entries[g] = &intentEntry{since: time.Now(), IntentEntry: record.IntentEntry{
 			Object: "zdbfs-meta/5/1234567", Generation: g, K: 16, N: 20, KeyEpoch: 1, Nodes: nodes,
 		}}
+		if i%2 == 0 { // a file that waits for a node
+			b.entries[g].kept, b.entries[g].inUse = &keptFile{}, true
+		}
 	}
 	b.mu.Unlock()
 	g, err := a.store.mover.Begin(transfer.Spec{

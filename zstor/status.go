@@ -179,6 +179,14 @@ func (s *Store) statusObjects(st *client.Status) {
 			total--
 		}
 	}
+	_, files := s.intents.keptFiles()
+	for _, k := range files {
+		if k.short {
+			st.Objects.Degraded++
+		} else {
+			st.Objects.Unconfirmed++
+		}
+	}
 	unknown := min(s.doubts.unknown(), max(total, 0))
 	st.Objects.Unconfirmed += unknown
 	total -= unknown

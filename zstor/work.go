@@ -31,7 +31,7 @@ func (s *Store) runWork() {
 		if !s.working() {
 			continue
 		}
-		for _, f := range []func(context.Context) error{s.complete, s.deleteDead, s.replaceFallbacks, s.replaceLost} {
+		for _, f := range []func(context.Context) error{s.complete, s.completeFiles, s.deleteDead, s.replaceFallbacks, s.replaceLost} {
 			if err := f(s.life); err != nil && s.life.Err() == nil {
 				s.noteFenced(err)
 				s.log.Info("background work goes on later", "error", err)
@@ -119,7 +119,7 @@ func (s *Store) deleteManifest(ctx context.Context, e *intentEntry) error {
 // offered reports whether a holder may have anything of the generation. Of an earlier process's
 // generations nothing is known, so everything is assumed.
 func (e *intentEntry) offered(h record.Holding) bool {
-	return e.gen == nil || e.gen.Offered(int(h.Index))
+	return e.gen == nil || e.wide || e.gen.Offered(int(h.Index))
 }
 
 // replaceFallbacks ships segments anew whose copy is stored under the fallback, as soon as the main
@@ -221,43 +221,45 @@ func (s *Store) complete(ctx context.Context) error {
 }
 
 func (s *Store) completeObject(ctx context.Context, o *object) error {
-	m := o.manifest()
-	states := make([]record.HoldState, len(m.Nodes))
+	next, err := s.bringForward(ctx, o, o.manifest())
+	if next != nil {
+		v, put := s.putManifest(ctx, next)
+		if put != nil {
+			return errors.Join(err, put)
+		}
+		o.mu.Lock()
+		o.man, o.version = next, v
+		o.mu.Unlock()
+		s.chores.superseded(record.ManifestObject(next.Object, next.Generation))
+		if full(next) {
+			s.log.Info("object is complete", "object", next.Object)
+		}
+	}
+	return errors.Join(err, s.writeReceipt(o))
+}
+
+// bringForward does what can be done for an object on the nodes that are up, and gives its new manifest, which is not on
+// record yet; nil when nothing has changed. There may be one beside an error.
+func (s *Store) bringForward(ctx context.Context, o *object, m *record.Manifest) (*record.Manifest, error) {
+	next := *m
+	next.Nodes = append([]record.Holding(nil), m.Nodes...)
 	changed := false
 	var errs []error
 	for i, h := range m.Nodes {
-		states[i] = h.State
 		p := s.peers[h.Node]
 		if p == nil || !p.Up() {
 			continue
 		}
-		next, err := s.completeHolding(ctx, o, m, h)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if next > h.State && h.State != record.GivenUp {
-			states[i], changed = next, true
+		state, err := s.completeHolding(ctx, o, m, h)
+		errs = append(errs, err)
+		if state > h.State && h.State != record.GivenUp {
+			next.Nodes[i].State, changed = state, true
 		}
 	}
-	if changed {
-		next := *m
-		next.Nodes = append([]record.Holding(nil), m.Nodes...)
-		for i := range next.Nodes {
-			next.Nodes[i].State = states[i]
-		}
-		v, err := s.putManifest(ctx, &next)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		o.mu.Lock()
-		o.man, o.version = &next, v
-		o.mu.Unlock()
-		s.chores.superseded(record.ManifestObject(next.Object, next.Generation))
-		if full(&next) {
-			s.log.Info("object is complete", "object", next.Object)
-		}
+	if !changed {
+		return nil, errors.Join(errs...)
 	}
-	return errors.Join(append(errs, s.writeReceipt(o))...)
+	return &next, errors.Join(errs...)
 }
 
 // completeHolding brings one index of an object forward and returns its new state.

@@ -100,7 +100,7 @@ type PendingStatus struct {
 	Problem string        `json:"problem,omitempty"`
 }
 
-// ObjectStatus counts segments on the nodes.
+// ObjectStatus counts segments on the nodes, and of the files that were stored by name those that are not complete.
 type ObjectStatus struct {
 	Full        int `json:"full"`
 	Degraded    int `json:"degraded"`
