@@ -40,7 +40,7 @@ type quota struct {
 	mu       sync.Mutex
 	look     zdb.Stats
 	reclaim  chan struct{} // closed when the compaction under way has made room or ended; nil: there is none
-	futile   int64         // dead bytes that the last compaction left
+	futile   int64         // dead bytes that the last compaction left, if it freed hardly any; else 0
 	futileAt time.Time
 	sealing  bool
 	stopped  bool
@@ -162,6 +162,9 @@ func (q *quota) lookAt(n *namespace, eng *zdb.Namespace) {
 	}
 }
 
+// enoughFor is how much a compaction has to free to be worth it.
+func enoughFor(limit int64) int64 { return max(limit/64, quotaMinSegment) }
+
 // reclaim starts compaction where that can make room. The channel tells the next time that it has; nil says that there
 // is nothing to gain.
 func (n *namespace) reclaim(limit int64) <-chan struct{} {
@@ -177,9 +180,9 @@ func (n *namespace) reclaim(limit int64) <-chan struct{} {
 	if q.reclaim != nil {
 		return q.reclaim
 	}
-	enough := max(limit/64, quotaMinSegment)
+	enough := enoughFor(limit)
 	dead := n.dead()
-	if q.stopped || dead < enough || dead < q.futile+enough && time.Since(q.futileAt) < quotaRetry {
+	if q.stopped || dead < enough || q.futile > 0 && dead < q.futile+enough && time.Since(q.futileAt) < quotaRetry {
 		return nil
 	}
 	var ctx context.Context
@@ -207,7 +210,10 @@ func (n *namespace) compactForRoom(ctx context.Context, eng *zdb.Namespace) {
 		"took", time.Since(began).Round(time.Millisecond))
 	q.lookAt(n, eng)
 	q.mu.Lock()
-	q.futile, q.futileAt = n.dead(), time.Now()
+	q.futile = 0
+	if res.Freed-res.Copied < enoughFor(n.limit()) { // else there may be as much again: much died meanwhile
+		q.futile, q.futileAt = n.dead(), time.Now()
+	}
 	q.mu.Unlock()
 	tell(nil)
 }

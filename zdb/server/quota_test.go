@@ -71,6 +71,7 @@ func TestMaxSizeOnDisk(t *testing.T) {
 	}
 	storms := []storm{
 		{name: "overwriting 4 KiB", maxSize: 16 << 20, size: 4096, keys: 3000, writes: 112 << 20},
+		{name: "overwriting 64 KiB", maxSize: 32 << 20, size: 64 << 10, keys: 300, writes: 256 << 20},
 		{name: "filling with 512 bytes", maxSize: 4 << 20, size: 512, keys: 1 << 40, writes: 24 << 20, mayFill: true},
 	}
 	if os.Getenv("QSFS_LONG") != "" {
