@@ -35,6 +35,10 @@ type compactor struct {
 
 	// debt is how far the log is above what it should be, in thousandths of that; writers are slowed by it.
 	debt atomic.Int64
+
+	// Since the namespace was opened, see Stats.
+	groups, segments atomic.Uint64
+	copied, freed    atomic.Int64
 }
 
 // waiting is a segment whose live entries are elsewhere.
@@ -250,6 +254,8 @@ func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate 
 		return err
 	}
 	res.Copied += c.copied
+	n.compactor.copied.Add(c.copied)
+	n.compactor.groups.Add(1)
 	if err := n.apply(ctx); err != nil {
 		return err
 	}
@@ -331,6 +337,8 @@ func (n *Namespace) removeWaiting(ctx context.Context, res *CompactResult) error
 	}
 	res.Segments += len(ids)
 	res.Freed += freed
+	c.segments.Add(uint64(len(ids)))
+	c.freed.Add(freed)
 	n.logger.Debug("compacted", "namespace", n.name, "segments", len(ids), "bytes", freed)
 	return nil
 }

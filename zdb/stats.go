@@ -48,6 +48,8 @@ func (n *Namespace) Stats() Stats {
 		Syncs:        c.Syncs.Load(), Fetches: c.Fetches.Load(), FetchedBytes: c.FetchedBytes.Load(),
 		IndexRebuilt: n.rebuilt.Load(),
 		NoSpace:      n.space.low(),
+		CompactRuns:  n.compactor.groups.Load(), CompactSegments: n.compactor.segments.Load(),
+		CopiedBytes: n.compactor.copied.Load(), FreedBytes: n.compactor.freed.Load(),
 	}
 	n.idxMu.Lock()
 	if n.idx != nil {

@@ -82,6 +82,13 @@ type Stats struct {
 	FetchedBytes uint64
 	IndexRebuilt uint64 // how often the index was dropped and rebuilt since open
 	NoSpace      bool   // writes are refused
+
+	// Of compaction since open, in the background and asked for: groups of segments whose live entries were copied, the
+	// bytes of these, and what was removed.
+	CompactRuns     uint64
+	CompactSegments uint64
+	CopiedBytes     int64
+	FreedBytes      int64
 }
 
 // Reader is what the check function of CommitIf sees.

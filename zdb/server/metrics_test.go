@@ -131,3 +131,51 @@ func TestInfoLines(t *testing.T) {
 		t.Error("no bytes written were counted")
 	}
 }
+
+// What compaction did, and what of the log is live and dead, is in the metrics and in NSINFO.
+func TestCompactionMetrics(t *testing.T) {
+	ts := start(t, func(o *Options) { o.Metrics, o.NoCompaction, o.SegmentSize, o.NoSync = true, true, 512<<10, true })
+	w := ts.adminWire()
+	w.want("+OK", "NSNEW", "ns")
+	w.want("+OK", "SELECT", "ns")
+	for round := range 3 {
+		for i := range 40 {
+			w.do("SET", fmt.Sprintf("key-%d", i), strings.Repeat(strconv.Itoa(round), 20_000))
+		}
+	}
+	w.want("+OK", "TASK", "ns", "CHECK") // applies what was written
+	eventually(t, "the check", func() bool { return strings.Contains(w.do("TASK", "ns", "STATUS"), `\"running\":false`) })
+	figure := func(name string) float64 {
+		t.Helper()
+		all, _ := ts.scrape()
+		v, ok := all["zdb_namespace_"+name+`{namespace="ns"}`]
+		if !ok {
+			t.Errorf("there is no %s", name)
+		}
+		return v
+	}
+	if live, dead := figure("live_bytes"), figure("dead_bytes"); live < 800_000 || live > 900_000 || dead < 1_600_000 {
+		t.Errorf("%v live, %v dead", live, dead)
+	}
+	if figure("compactions_total") != 0 || figure("compaction_freed_bytes_total") != 0 {
+		t.Error("it was compacted before it was asked for")
+	}
+	disk := figure("disk_bytes")
+	w.want("+OK", "COMPACT", "ns", "ALL")
+	settled(w, "ns")
+	if runs, segments, moved, freed := figure("compactions_total"), figure("compacted_segments_total"), figure("compaction_moved_bytes_total"), figure("compaction_freed_bytes_total"); runs == 0 || segments < 3 || moved < 100_000 || freed < 1_600_000 {
+		t.Errorf("%v runs, %v segments, %v bytes moved, %v freed", runs, segments, moved, freed)
+	}
+	if dead := figure("dead_bytes"); dead > 100_000 {
+		t.Errorf("%v bytes are dead after it", dead)
+	}
+	if after := figure("disk_bytes"); after > disk-1_500_000 {
+		t.Errorf("%v bytes on disk, %v before", after, disk)
+	}
+	info := w.do("NSINFO", "ns")
+	for _, line := range []string{"log_live_bytes: 8", "log_dead_bytes: ", "compactions: ", "compaction_freed_bytes: "} {
+		if !strings.Contains(info, `\n`+line) {
+			t.Errorf("no line %s in %s", line, info)
+		}
+	}
+}
