@@ -107,9 +107,16 @@ func (s *Store) StoreFile(ctx context.Context, r client.FileRequest, progress fu
 		s.intents.release(gen)
 		return err
 	}
+	if old != nil {
+		// On record before its manifest is replaced: a process that ends in between leaves it to the next one.
+		if err := s.intents.replacing(ctx, old); err != nil {
+			s.intents.release(gen)
+			return wireError(err)
+		}
+	}
 	if err := s.putFileManifest(ctx, man); err != nil {
-		// Some node may have the manifest all the same, and then it is the newest. The generation stays in use, so that
-		// nothing of it is deleted; the next start finds out which manifest counts.
+		// Some node may have the manifest all the same, and then it is the newest. Both generations stay in use, so that
+		// nothing of them is deleted; the next start finds out which manifest counts.
 		return err
 	}
 	s.doubtRenewed(gen)

@@ -264,6 +264,10 @@ func (b *intentBook) settled(id record.Generation) {
 func (b *intentBook) condemn(m *record.Manifest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.condemnLocked(m)
+}
+
+func (b *intentBook) condemnLocked(m *record.Manifest) {
 	if b.entries[m.Generation] != nil {
 		return
 	}
@@ -274,13 +278,32 @@ func (b *intentBook) condemn(m *record.Manifest) {
 	b.stale = true
 }
 
+// replacing puts the generation of a file on record that another one is about to replace. It stays in use until buryFile
+// says that it was replaced; a process that finds it on record looks which one counts.
+func (b *intentBook) replacing(ctx context.Context, m *record.Manifest) error {
+	if err := b.gate.lockCtx(ctx); err != nil {
+		return err
+	}
+	defer b.gate.unlock()
+	b.mu.Lock()
+	b.condemnLocked(m)
+	e := b.entries[m.Generation]
+	e.inUse, e.manifest = true, false // the manifest of a file is found by its object
+	b.mu.Unlock()
+	err := b.write(ctx)
+	if err != nil {
+		b.settled(m.Generation) // nothing takes its place
+	}
+	return err
+}
+
 // buryFile condemns a generation and marks it dead at once: what took its place is on record already.
 func (b *intentBook) buryFile(m *record.Manifest) {
-	b.condemn(m)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.condemnLocked(m)
 	e := b.entries[m.Generation]
-	e.dead, e.manifest = true, false // the manifest of a file is found by its object, and was replaced
+	e.inUse, e.dead, e.manifest = false, true, false // the manifest of a file is found by its object, and was replaced
 }
 
 // bury marks what neither the acknowledged cut names nor this process builds on.

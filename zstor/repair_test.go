@@ -1,13 +1,18 @@
 package zstor
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"qsfs/zstor/client"
 	"qsfs/zstor/internal/backend"
+	"qsfs/zstor/internal/backend/memnode"
+	"qsfs/zstor/internal/record"
 )
 
 // TestCrashBeforeItWasDurable: a node promises stable storage some time after its acknowledgement, and crashes before.
@@ -53,6 +58,61 @@ func TestTailOnNodesThatNothingIsKnownOf(t *testing.T) {
 	a.eventually("all was looked at", func() bool { return len(a.store.readNodesNote()) == 6 && a.store.doubts.unknown() == 0 })
 	a.wantSafe()
 	a.wantRecoveredWithout(0, 5)
+	w.neverTwo()
+}
+
+// TestReplacedFileIsDeletedByTheNextProcess: a process ends when the manifest of a replacement counts, and before it has
+// deleted what was replaced.
+func TestReplacedFileIsDeletedByTheNextProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.machine().start().format().mustMount()
+	p := filepath.Join(t.TempDir(), "f")
+	req := client.FileRequest{Name: "f", Path: p, Replace: true}
+	a.must(os.WriteFile(p, bytes.Repeat([]byte("old "), 9000), 0o600))
+	a.must(a.store.StoreFile(t.Context(), req, quiet))
+	m, err := a.store.fileManifest(t.Context(), "f")
+	a.must(err)
+	var old []string
+	for i := range int(m.N) {
+		old = append(old, a.shardNames(m, i)...)
+	}
+	prefix := a.store.sealer.KindPrefix(a.store.sealer.KeyEpoch(), record.KindManifest)
+	for _, n := range w.metas {
+		n.SetFault(func(op string, name []byte) error {
+			if op == "put" && bytes.HasPrefix(name, prefix) {
+				return memnode.Late(errors.New("the process is gone"))
+			}
+			return nil
+		})
+	}
+	a.must(os.WriteFile(p, bytes.Repeat([]byte("new!"), 9000), 0o600))
+	if err := a.store.StoreFile(t.Context(), req, quiet); err == nil {
+		t.Fatal("it was acknowledged: the test does not take its path")
+	}
+	for _, n := range w.metas {
+		n.SetFault(nil)
+	}
+	a.kill()
+	a.start().mustMount()
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	a.eventually("what was replaced is deleted", func() bool {
+		for _, n := range w.nodes {
+			held := n.Snapshot()
+			for _, name := range old {
+				if _, ok := held[name]; ok {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	a.must(a.store.CheckFile(t.Context(), client.FileRequest{Name: "f", Deep: true}, quiet))
+	now, err := a.store.fileManifest(t.Context(), "f")
+	if err != nil || now.Generation == m.Generation {
+		t.Errorf("the old manifest counts again, %v", err)
+	}
 	w.neverTwo()
 }
 

@@ -133,7 +133,11 @@ func (s *Store) replaceFallbacks(context.Context) error {
 		o.mu.Lock()
 		again := o.man.Fallback && o.inCut && !time.Now().Before(o.anew)
 		o.mu.Unlock()
-		if !again || !s.isLocal(o.key) {
+		if !again {
+			continue
+		}
+		if !s.isLocal(o.key) {
+			s.abandonAnew(o.key)
 			continue
 		}
 		err := s.encodeAnew(o.key)
@@ -164,6 +168,16 @@ func (s *Store) encodeAnew(k segmentKey) error {
 	}
 	s.forceRound()
 	return nil
+}
+
+// abandonAnew gives up what an attempt to ship a segment anew has left in the table.
+func (s *Store) abandonAnew(k segmentKey) {
+	s.mu.Lock()
+	g := s.segments[k]
+	s.mu.Unlock()
+	if g != nil && !g.shipped() {
+		g.abandon()
+	}
 }
 
 // abandon gives up a segment that a cut names and that was to be shipped anew.
