@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"qsfs/test/harness"
 )
@@ -119,4 +122,82 @@ func TestEvictFullRefuses(t *testing.T) {
 	})
 	f.WaitSafe(shipLimit)
 	wantPieces(t, f, buf, n+1)
+}
+
+// TestReadsGoOnInAFullCache: while the kernel's writes wait for room, a read of another file that is not in the kernel's cache
+// does not wait with them.
+func TestReadsGoOnInAFullCache(t *testing.T) {
+	settings := map[string]string{"evict": `"full"`}
+	for k, v := range smallCache {
+		settings[k] = v
+	}
+	c := harness.Start(t, harness.Options{Settings: settings})
+	f := c.Front
+	content := make([]byte, 1<<20)
+	fillRandom(content, 61)
+	writeSynced(t, f.Path("warm"), content)
+	c.Nodes[5].Kill9()
+	held := make(chan time.Duration, 1)
+	go func() { // through the kernel's cache, with no fsync before the end
+		var longest time.Duration
+		defer func() { held <- longest }()
+		file, err := os.Create(f.Path("big"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer file.Close()
+		buf := make([]byte, 1<<20)
+		for i := 0; i < 300 && err == nil; i++ {
+			fillRandom(buf, uint64(i))
+			start := time.Now()
+			_, err = file.Write(buf)
+			longest = max(longest, time.Since(start))
+		}
+		start := time.Now()
+		if e := file.Sync(); err == nil && e == nil {
+			t.Error("300 MiB went into a cache of 64 that cannot shrink")
+		}
+		longest = max(longest, time.Since(start))
+	}()
+	var worst time.Duration
+	for reads := 0; ; reads++ {
+		select {
+		case longest := <-held:
+			t.Logf("%d reads, the longest took %v; the writer was held for %v", reads, worst, longest)
+			if longest < 2*time.Second {
+				t.Error("the writer was not held up: nothing was tested")
+			}
+			if worst > longest/2 {
+				t.Error("reads waited with the writes")
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		start := time.Now()
+		if err := readUncached(f.Path("warm"), content); err != nil {
+			t.Fatal(err)
+		}
+		worst = max(worst, time.Since(start))
+	}
+}
+
+// readUncached reads a file after the kernel has dropped its pages.
+func readUncached(path string, want []byte) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if _, err := file.ReadAt(got, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%s: wrong content", path)
+	}
+	return nil
 }

@@ -33,7 +33,8 @@ type Options struct {
 	// accepted and this process has not seen yet.
 	MaxDirty int64
 	// MaxBackground is how many requests the kernel keeps in flight for readahead and writeback
-	// (128); it calls the mount congested at half of it.
+	// (1024); it calls the mount congested at half of it. Twice what MaxDirty makes at 128 KiB each: writes
+	// that wait for room do not take the places of reads.
 	MaxBackground int
 	// MaxRequests bounds the requests in work (4096); beyond it the kernel keeps them.
 	MaxRequests int
@@ -66,7 +67,7 @@ func (o Options) withDefaults() Options {
 		o.MaxDirty = 64 << 20
 	}
 	if o.MaxBackground == 0 {
-		o.MaxBackground = 128
+		o.MaxBackground = 1024
 	}
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 4096
