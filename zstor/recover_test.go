@@ -272,27 +272,30 @@ func TestMetadataNodeCatchesUpAfterARestart(t *testing.T) {
 	a.eventually("a look at the nodes", func() bool { return a.store.metaStatus(t.Context()).Counting == 5 })
 	time.Sleep(3 * a.store.o.Maintain) // those that are there are compared
 	w.metas[5].SetDown(false)
-	prefix := a.store.sealer.KindPrefix(a.store.sealer.KeyEpoch(), record.KindManifest)
-	list := func(i int) []string {
-		_, names, err := w.metas[i].List(t.Context(), prefix)
-		w.must(err)
-		var out []string
-		for _, n := range names {
-			out = append(out, string(n))
-		}
-		slices.Sort(out)
-		return out
-	}
-	if len(list(5)) > 0 {
+	if len(a.manifestNames(5)) > 0 {
 		t.Fatal("it has manifests")
 	}
 	a.eventually("it has all manifests", func() bool {
-		want := list(0)
-		return len(want) > 0 && slices.Equal(list(5), want)
+		want := a.manifestNames(0)
+		return len(want) > 0 && slices.Equal(a.manifestNames(5), want)
 	})
-	if st := a.store.metaStatus(t.Context()); st.NeedsRebuild() != nil || st.Unseen() {
-		t.Errorf("needs rebuild: %v, to be compared: %v", st.NeedsRebuild(), st.Unseen())
+	a.eventually("nothing is left to be done", func() bool {
+		st := a.store.metaStatus(t.Context())
+		return st.NeedsRebuild() == nil && !st.Unseen()
+	})
+}
+
+// manifestNames lists the manifests that a metadata node holds.
+func (m *machine) manifestNames(node int) (out []string) {
+	m.t.Helper()
+	prefix := m.store.sealer.KindPrefix(m.store.sealer.KeyEpoch(), record.KindManifest)
+	_, names, err := m.store.metas[node].List(m.t.Context(), prefix)
+	m.must(err)
+	for _, n := range names {
+		out = append(out, string(n))
 	}
+	slices.Sort(out)
+	return out
 }
 
 // TestDamagedRecordIsOneBadAnswer: it neither stops nor misleads anybody.
