@@ -39,83 +39,18 @@ func cmdFlush(s *session, _ [][]byte) {
 	}
 }
 
-// emptyNamespace removes all data of a namespace, or sets it aside. The registry says so first, so that after a crash either everything is
-// there or nothing. The sessions go on with what takes its place.
+// emptyNamespace puts an empty namespace in the place of n, whose data is removed or kept; see retire. The sessions go on
+// with what takes its place, at once. A write that is under way meanwhile is one from before.
 func (s *Server) emptyNamespace(ctx context.Context, n *namespace) error {
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	if s.lookup(n.name) != n || n.removed.Load() {
-		return errNamespaceRemoved
-	}
-	if n.set.Load().KeepDeleted > 0 {
-		return s.replaceNamespace(ctx, n)
-	}
-	if err := s.changeLocked(n, func(set *settings) { set.Flushing = true }, false); err != nil {
+	old, err := s.retire(ctx, n, true)
+	if err != nil {
 		return err
 	}
-	n.life.Lock() // from here on the sessions wait
-	defer n.life.Unlock()
-	n.closeForFlush()
-	if err := s.db.DropNamespace(ctx, n.store()); err != nil {
-		n.removed.Store(true) // half of it may be gone; the next start goes on
-		return err
+	if err := s.finish(ctx, n, old); err != nil {
+		s.trouble("remove what was flushed", n.name, err) // nobody sees it any more, and the loop goes on
 	}
-	if err := s.changeLocked(n, func(set *settings) { set.Flushing = false }, false); err != nil {
-		n.removed.Store(true) // what would be written now would go at the next start
-		return err
-	}
-	s.succeed(ctx, n, n.set.Load())
 	s.log.Info("namespace emptied", "namespace", n.name)
 	return nil
-}
-
-// replaceNamespace empties a namespace whose data is to be kept. The caller holds admin.
-func (s *Server) replaceNamespace(ctx context.Context, n *namespace) error {
-	all := s.saved()
-	aside := n.setAside(all)
-	set := *n.set.Load()
-	if err := s.giveStore(n.name, &set, all); err != nil {
-		return err
-	}
-	all[n.name].Store = set.Store
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
-		return err
-	}
-	n.life.Lock() // from here on the sessions wait
-	defer n.life.Unlock()
-	n.closeForFlush()
-	s.keepRemoved(aside, all[aside])
-	s.succeed(ctx, n, &set)
-	s.log.Info("namespace emptied, what it had is kept", "namespace", n.name, "kept", aside)
-	return nil
-}
-
-// closeForFlush closes the engine's namespace. The caller holds life for writing.
-func (n *namespace) closeForFlush() {
-	eng := n.eng.Swap(nil)
-	if eng == nil {
-		return
-	}
-	n.stopWork()
-	if err := eng.Close(); err != nil {
-		n.srv.log.Warn("closing a namespace before it is emptied", "namespace", n.name, "err", err)
-	}
-}
-
-// succeed puts an empty namespace in the place of one whose engine's namespace is closed.
-func (s *Server) succeed(ctx context.Context, n *namespace, set *settings) {
-	fresh := &namespace{name: n.name, srv: s}
-	fresh.set.Store(set)
-	fresh.known.Store(n.known.Load())
-	fresh.traffic.add(&n.traffic)
-	if err := fresh.open(ctx); err != nil { // the next use tries again
-		s.log.Error("open an emptied namespace", "namespace", n.name, "err", err)
-	}
-	s.mu.Lock()
-	s.namespaces[n.name] = fresh
-	s.mu.Unlock()
-	n.successor.Store(fresh)
-	n.removed.Store(true)
 }
 
 // follow goes on to what took the place of the session's namespace. It reports false when the namespace is gone, or the

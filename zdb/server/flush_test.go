@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // private makes a namespace that only its password opens.
@@ -70,13 +71,22 @@ func TestFlushSequential(t *testing.T) {
 
 // After a crash at any step either all is there or nothing; what was written after the flush stays.
 func TestFlushIsAtomic(t *testing.T) {
+	aside := func(all map[string]*settings) {
+		old := *all["ns"]
+		old.Store, old.Removed, old.Removing = "ns", time.Now(), true
+		all["ns/1"], all["ns"].Store = &old, "ns/1"
+	}
+	mark := func(all map[string]*settings) { all["ns"].Flushing = true } // as version 1 did
+	both := []string{"data", "index"}
 	for _, tc := range []struct {
 		name    string
+		change  func(map[string]*settings)
 		dropped []string // of the namespace's two directories
 		empty   bool
-		mark    bool
 	}{
-		{"before", nil, false, false}, {"marked", nil, true, true}, {"half", []string{"data"}, true, true}, {"dropped", []string{"data", "index"}, true, true},
+		{"before", func(map[string]*settings) {}, nil, false},
+		{"listed", aside, nil, true}, {"half", aside, []string{"data"}, true}, {"dropped", aside, both, true},
+		{"version 1, marked", mark, nil, true}, {"version 1, half", mark, []string{"data"}, true}, {"version 1, dropped", mark, both, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ts := start(t, nil)
@@ -91,7 +101,7 @@ func TestFlushIsAtomic(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all["ns"].Flushing = tc.mark
+			tc.change(all)
 			if err := saveRegistry(ts.o.DataDir, all); err != nil {
 				t.Fatal(err)
 			}
@@ -104,14 +114,20 @@ func TestFlushIsAtomic(t *testing.T) {
 			ts.open()
 			w = ts.dial()
 			w.want("+OK", "SELECT", "ns", "secret")
-			if tc.empty {
-				w.play([]step{do("nil", "GET", "k"), do(":0", "DBSIZE"), do(`"n"`, "SET", "n", "new")})
-				ts.reopen()
-				w = ts.dial()
-				w.play([]step{do("+OK", "SELECT", "ns", "secret"), do(`"new"`, "GET", "n")})
-			} else {
+			if !tc.empty {
 				w.want(`"v"`, "GET", "k")
+				return
 			}
+			w.play([]step{do("nil", "GET", "k"), do(":0", "DBSIZE"), do(`"n"`, "SET", "n", "new")})
+			if left := ts.lookup("ns").store(); left != "ns" {
+				if _, err := os.Stat(filepath.Join(ts.o.DataDir, "ns")); !os.IsNotExist(err) {
+					t.Errorf("the files of before are still there: %v", err)
+				}
+			}
+			ts.reopen()
+			w = ts.dial()
+			w.play([]step{do("+OK", "SELECT", "ns", "secret"), do(`"new"`, "GET", "n")})
+			ts.adminWire().want("[]", "KEPT", "LIST")
 		})
 	}
 }

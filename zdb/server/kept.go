@@ -71,7 +71,7 @@ func cmdKept(s *session, args [][]byte) {
 
 // keptList answers what was set aside.
 func (s *session) keptList() {
-	list := s.srv.allRemoved()
+	list := slices.DeleteFunc(s.srv.allRemoved(), func(n *namespace) bool { return n.set.Load().Removing })
 	s.array(len(list))
 	for _, n := range list {
 		set := n.set.Load()

@@ -21,7 +21,7 @@ var keySeed = maphash.MakeSeed()
 
 // A namespace is one namespace being served: the engine's, its settings, and what is counted of it.
 //
-// Lock order: Server.admin, then life, then a key's lock.
+// Lock order: forgetting, Server.admin, then life, then a key's lock.
 type namespace struct {
 	name string
 	srv  *Server
@@ -34,6 +34,8 @@ type namespace struct {
 	life    sync.RWMutex // held for reading by each command that uses eng, for writing to open and remove it
 	eng     atomic.Pointer[zdb.Namespace]
 	removed atomic.Bool
+	// forgetting is held by who removes the files of a namespace that was set aside. It comes before all other locks.
+	forgetting sync.Mutex
 
 	keys [keyLocks]sync.Mutex // a write looks at the old value and replaces it under its key's lock
 
@@ -43,7 +45,7 @@ type namespace struct {
 	lastDelete atomic.Uint64
 	deleting   atomic.Int64
 
-	// successor takes over the sessions of a namespace that was emptied; see replace.
+	// successor takes over the sessions of a namespace that was emptied; see retire.
 	successor atomic.Pointer[namespace]
 	dirty     dirtySegments
 	raw       rawReader

@@ -246,45 +246,16 @@ func validName(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == utf8.RuneError || unicode.IsControl(r) })
 }
 
-// removeNamespace removes a namespace, and its data unless that is to be kept. The registry says so first, so that a
-// crash cannot leave half of it in service.
+// removeNamespace removes a namespace, and its data unless that is to be kept; see retire.
 func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	if s.lookup(n.name) != n {
-		return errNamespaceRemoved
-	}
-	all := s.saved()
-	keep := all[n.name].KeepDeleted > 0
-	var aside string
-	if keep {
-		aside = n.setAside(all)
-		delete(all, n.name)
-	} else {
-		all[n.name].Removing = true
-	}
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	old, err := s.retire(ctx, n, false)
+	if err != nil {
 		return err
 	}
-	if err := n.detach(); err != nil {
-		s.log.Warn("closing a namespace before its removal", "namespace", n.name, "err", err)
+	if err := s.finish(ctx, n, old); err != nil {
+		return err // gone for clients; the loop goes on
 	}
-	if keep {
-		s.keepRemoved(aside, all[aside])
-	} else if err := s.db.DropNamespace(ctx, n.store()); err != nil {
-		return err // gone for clients; the next start goes on
-	}
-	s.mu.Lock()
-	delete(s.namespaces, n.name)
-	s.stats.gone.add(&n.traffic)
-	s.mu.Unlock()
-	if !keep {
-		delete(all, n.name)
-		if err := saveRegistry(s.o.DataDir, all); err != nil {
-			return err
-		}
-	}
-	s.log.Info("namespace removed", "namespace", n.name, "kept", aside)
+	s.log.Info("namespace removed", "namespace", n.name)
 	s.hooks.tell(hookDeleted, n.name)
 	return nil
 }

@@ -29,7 +29,7 @@ type settings struct {
 	Sequential bool `json:"sequential,omitempty"`
 	Locked     bool `json:"locked,omitempty"` // no writes
 	Frozen     bool `json:"frozen,omitempty"` // no writes and no reads
-	// Flushing marks a namespace whose data is being removed, which goes on at the next start.
+	// Flushing was the mark of a FLUSH under way in version 1. It is still finished at the start, and never set.
 	Flushing bool `json:"flushing,omitempty"`
 	// KeepLast is how many versions of a key stay, the present one counted; 0 is 1. KeepDeleted is how long a version stays
 	// after it was overwritten or deleted.

@@ -19,7 +19,9 @@ import (
 // name it otherwise, and nothing is written to it any more.
 //
 // Setting aside is one change of the registry: what takes the place of an emptied namespace has files under another
-// name in the engine, its store.
+// name in the engine, its store. What is not kept is set aside in the same way, marked as being removed: the change of the
+// registry is all that others may have to wait for. The rest takes as long as the commands that still work on it and
+// its files need.
 
 // removedCheck is how often it is looked for what has been kept long enough.
 const removedCheck = time.Minute
@@ -91,6 +93,72 @@ func (n *namespace) setAside(all map[string]*settings) string {
 	}
 }
 
+// retire takes a namespace out of service: after one change of the registry its name is free, or with replace has a new
+// and empty namespace with the same settings. What it had is known as old from then on.
+func (s *Server) retire(ctx context.Context, n *namespace, replace bool) (old *namespace, err error) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.lookup(n.name) != n || n.removed.Load() {
+		return nil, errNamespaceRemoved
+	}
+	all := s.saved()
+	aside := n.setAside(all)
+	all[aside].Removing = all[aside].KeepDeleted == 0
+	var fresh *namespace
+	if replace {
+		fresh = &namespace{name: n.name, srv: s}
+		set := *n.set.Load()
+		if err := s.giveStore(n.name, &set, all); err != nil {
+			return nil, err
+		}
+		all[n.name].Store = set.Store
+		fresh.set.Store(&set)
+		fresh.known.Store(n.known.Load())
+		fresh.traffic.add(&n.traffic)
+	} else {
+		delete(all, n.name)
+	}
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return nil, err
+	}
+	if replace {
+		if err := fresh.open(ctx); err != nil { // the next use tries again
+			s.log.Error("open an emptied namespace", "namespace", n.name, "err", err)
+		}
+	}
+	old = &namespace{name: aside, srv: s}
+	old.set.Store(all[aside])
+	old.life.Lock() // until finish has closed the files
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed[aside] = old
+	if replace {
+		s.namespaces[n.name] = fresh
+		n.successor.Store(fresh)
+	} else {
+		delete(s.namespaces, n.name)
+		s.stats.gone.add(&n.traffic)
+	}
+	n.removed.Store(true)
+	return old, nil
+}
+
+// finish waits for the commands that still work on a retired namespace, and removes what is not kept.
+func (s *Server) finish(ctx context.Context, n, old *namespace) error {
+	if err := n.detach(); err != nil {
+		s.log.Warn("closing a namespace that is removed", "namespace", n.name, "err", err)
+	}
+	old.life.Unlock()
+	if !old.set.Load().Removing {
+		s.log.Info("what the namespace had is kept", "namespace", n.name, "kept", old.name)
+		return nil
+	}
+	if err := s.forget(ctx, old); err != errNamespaceRemoved { // the loop may have been faster
+		return err
+	}
+	return nil
+}
+
 // keepRemoved makes a namespace known that was set aside. It is opened when it is first read.
 func (s *Server) keepRemoved(name string, set *settings) {
 	n := &namespace{name: name, srv: s}
@@ -100,11 +168,11 @@ func (s *Server) keepRemoved(name string, set *settings) {
 	s.removed[name] = n
 }
 
-// kept finds a namespace, also one that was set aside.
+// kept finds a namespace, also one that was set aside to be kept.
 func (s *Server) kept(name string) *namespace {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if n := s.removed[name]; n != nil {
+	if n := s.removed[name]; n != nil && !n.set.Load().Removing {
 		return n
 	}
 	return s.namespaces[name]
@@ -124,14 +192,14 @@ func (s *Server) allRemoved() []*namespace {
 	return list
 }
 
-// forgetLoop removes what has been kept for long enough.
+// forgetLoop removes what has been kept for long enough, and what could not be removed when it should have been.
 func (s *Server) forgetLoop() {
 	for {
 		for _, n := range s.allRemoved() {
-			if time.Now().Before(n.set.Load().until()) {
+			if set := n.set.Load(); !set.Removing && time.Now().Before(set.until()) {
 				continue
 			}
-			if err := s.forget(s.ctx, n); err != nil && s.ctx.Err() == nil {
+			if err := s.forget(s.ctx, n); err != nil && err != errNamespaceRemoved && s.ctx.Err() == nil {
 				s.trouble("remove what was kept", n.name, err)
 			}
 		}
@@ -143,16 +211,12 @@ func (s *Server) forgetLoop() {
 	}
 }
 
-// forget removes a namespace that was set aside, for good.
+// forget removes a namespace that was set aside, for good. Only the changes of the registry are made under admin, for
+// the files of a large one take their time.
 func (s *Server) forget(ctx context.Context, n *namespace) error {
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	if s.kept(n.name) != n {
-		return errNamespaceRemoved
-	}
-	all := s.saved()
-	all[n.name].Removing = true
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	n.forgetting.Lock() // its store may belong to another as soon as one has finished
+	defer n.forgetting.Unlock()
+	if err := s.markRemoving(n); err != nil {
 		return err
 	}
 	if err := n.detach(); err != nil {
@@ -161,14 +225,41 @@ func (s *Server) forget(ctx context.Context, n *namespace) error {
 	if err := s.db.DropNamespace(ctx, n.store()); err != nil {
 		return err // it is tried again
 	}
-	s.mu.Lock()
-	delete(s.removed, n.name)
-	s.mu.Unlock()
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	all := s.saved()
 	delete(all, n.name)
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
 		return err
 	}
-	s.log.Info("what was kept of a namespace is removed", "namespace", n.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.removed, n.name)
+	s.log.Info("what a namespace had is removed", "namespace", n.name)
+	return nil
+}
+
+// markRemoving makes it last that a namespace which was set aside goes.
+func (s *Server) markRemoving(n *namespace) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	s.mu.RLock()
+	there := s.removed[n.name] == n
+	s.mu.RUnlock()
+	if !there {
+		return errNamespaceRemoved
+	}
+	set := *n.set.Load()
+	if set.Removing {
+		return nil
+	}
+	set.Removing = true
+	all := s.saved()
+	all[n.name] = &set
+	if err := saveRegistry(s.o.DataDir, all); err != nil {
+		return err
+	}
+	n.set.Store(&set)
 	return nil
 }
 

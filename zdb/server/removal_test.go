@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"qsfs/zdb"
+	"qsfs/zdb/internal/vfs"
+)
+
+// What takes long in a namespace holds up who removes it and nobody else: no other client, no other admin.
+func TestRemovalStallsNobody(t *testing.T) {
+	ts := start(t, nil)
+	w, other := ts.adminWire(), ts.adminWire()
+	w.want("+OK", "NSNEW", "busy")
+	n := ts.lookup("busy")
+	if _, err := n.acquire(context.Background()); err != nil { // a command that takes its time
+		t.Fatal(err)
+	}
+	w.send("NSDEL", "busy")
+	eventually(t, "the removal has begun", func() bool { return ts.lookup("busy") == nil })
+	other.play([]step{
+		do("+OK", "NSNEW", "next"), do("+OK", "NSSET", "next", "worm", "1"), do("+OK", "NSDEL", "next"), do("-Namespace not found", "SELECT", "busy"),
+		do(`["default"]`, "NSLIST"), do("-This namespace doesn't exists", "NSDEL", "busy"), do("[]", "KEPT", "LIST"),
+		do("+OK", "NSNEW", "busy"), do("+OK", "SELECT", "busy"), do(`"k"`, "SET", "k", "new"), // the name is free, with files of its own
+	})
+	n.release()
+	if got := w.reply(); got != "+OK" {
+		t.Errorf("NSDEL: %s", got)
+	}
+	other.play([]step{do(`"new"`, "GET", "k"), do(":1", "DBSIZE")})
+	ts.reopen()
+	ts.dial().play([]step{do("+OK", "SELECT", "busy"), do(`"new"`, "GET", "k")})
+}
+
+// A flush does not make the other sessions of the namespace wait for what is still under way there.
+func TestFlushStallsNobody(t *testing.T) {
+	ts := start(t, nil)
+	ts.adminWire().private("ns", "secret")
+	w, other := ts.dial(), ts.dial()
+	for _, c := range []*wire{w, other} {
+		c.want("+OK", "SELECT", "ns", "secret")
+	}
+	w.want(`"k"`, "SET", "k", "v")
+	n := ts.lookup("ns")
+	if _, err := n.acquire(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	w.send("FLUSH")
+	eventually(t, "the flush has begun", func() bool { return ts.lookup("ns") != n })
+	other.play([]step{do("nil", "GET", "k"), do(`"l"`, "SET", "l", "new"), do(`"new"`, "GET", "l"), do(":1", "DBSIZE")})
+	n.release()
+	if got := w.reply(); got != "+OK" {
+		t.Errorf("FLUSH: %s", got)
+	}
+	w.play([]step{do("nil", "GET", "k"), do(`"new"`, "GET", "l")})
+	data, _ := n.paths(0)
+	if _, err := os.Stat(filepath.Dir(data)); !os.IsNotExist(err) {
+		t.Errorf("the files of before are still there: %v", err)
+	}
+	w.want("+OK", "FLUSH")
+	w.want(":0", "DBSIZE")
+}
+
+// Files that cannot be removed keep the namespace gone, over other changes of the list and over a restart.
+func TestRemovalThatFails(t *testing.T) {
+	var fail atomic.Bool
+	ts := start(t, func(o *Options) {
+		o.Engine = func(e *zdb.Options) {
+			e.FS = &vfs.Hook{FS: vfs.OS, Before: func(c vfs.Call) error {
+				if fail.Load() && c.Op == "Rename" && strings.HasSuffix(c.Name, "going") {
+					return errors.New("no")
+				}
+				return nil
+			}}
+		}
+	})
+	w := ts.adminWire()
+	w.play([]step{do("+OK", "NSNEW", "going"), do("+OK", "NSNEW", "other"), do("+OK", "SELECT", "going"), do(`"k"`, "SET", "k", "v"), do("+OK", "SELECT", "other")})
+	fail.Store(true)
+	w.play([]step{do("-Could not delete this namespace", "NSDEL", "going"), do(`["default" "other"]`, "NSLIST"), do("+OK", "NSSET", "other", "worm", "1"),
+		do("+OK", "NSNEW", "going"), do("+OK", "SELECT", "going"), do("nil", "GET", "k"), do(`"n"`, "SET", "n", "new")})
+	fail.Store(false)
+	ts.reopen()
+	w = ts.adminWire()
+	w.play([]step{do("+OK", "SELECT", "going"), do("nil", "GET", "k"), do(`"new"`, "GET", "n"), do("[]", "KEPT", "LIST")})
+	if _, err := os.Stat(filepath.Join(ts.o.DataDir, "going")); !os.IsNotExist(err) {
+		t.Errorf("what could not be removed is still there: %v", err)
+	}
+}
