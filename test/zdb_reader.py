@@ -10,7 +10,7 @@ def summed(p, more=b""):  # p ends in the CRC32C of what is before that and of m
     c = 0xFFFFFFFF
     for b in p[:-4] + more:
         c = TABLE[(c ^ b) & 255] ^ c >> 8
-    return len(p) > 4 and c ^ 0xFFFFFFFF == unpack_from("<I", p, len(p) - 4)[0]
+    return len(p) >= 4 and c ^ 0xFFFFFFFF == unpack_from("<I", p, len(p) - 4)[0]
 def put(key, seq, here, delete, text):
     if (seq, here) >= live.get(key, (0, False))[:2]:
         live[key] = seq, here, delete, text

@@ -23,11 +23,6 @@ import (
 // readerScript knows of this package only what FORMAT.md says.
 const readerScript = "../test/zdb_reader.py"
 
-// readerSeen counts what the script has met: a path that was not taken proves nothing.
-type readerSeen struct {
-	runs, moved, deletes, overwritten, rewritten, batches, zeros, removed, absent, torn, behind, unsealed int
-}
-
 // TestPythonReader has somebody else's reader list namespaces that the model test made, as they lie on the disk after a crash,
 // and compares keys and values with the model and with what the engine makes of the same files.
 func TestPythonReader(t *testing.T) {
@@ -48,6 +43,7 @@ func TestPythonReader(t *testing.T) {
 		"rewritten batches": seen.rewritten, "batches of several entries": seen.batches, "zeros written ahead": seen.zeros,
 		"removed segments": seen.removed, "values of missing segments": seen.absent, "torn tails": seen.torn,
 		"valid batches behind the end": seen.behind, "segments without i<N>": seen.unsealed,
+		"damage": seen.damaged, "batches behind a marker": seen.behindMarker,
 	} {
 		if n == 0 {
 			t.Errorf("the script has met no %s", name)
@@ -76,6 +72,8 @@ func readByScript(t *testing.T, seed uint64, seen *readerSeen) {
 	m.commit()
 	m.kill() // what was not synced is written again
 	m.commit()
+	m.stop() // the log goes on behind a marker
+	m.commit()
 	m.sync()
 	from := m.n.log.Durable()
 	for range 6 {
@@ -88,6 +86,16 @@ func readByScript(t *testing.T, seed uint64, seen *readerSeen) {
 
 	latest := m.latest()
 	dirs := [2]string{filepath.Join(m.dir, "data", "ns"), filepath.Join(m.dir, "index", "ns")}
+	if from.Offset > segfile.HeaderSize {
+		damaged := written.KillClone()
+		m.flip(t, damaged, from.Segment, from.Offset-1) // in the last batch that was synced
+		data, index, copies := m.exportAll(t, damaged, dirs)
+		want := fmt.Sprintf("d%d is damaged at", from.Segment)
+		if _, err := runReader(data, index, copies); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a batch that had been synced is damaged: the script says %v, want %q", err, want)
+		}
+		seen.damaged++
+	}
 	m.compareScript(t, "all that was written", written.KillClone(), dirs, latest, latest, seen)
 	m.compareScript(t, "what a loss of power left", random, dirs, m.acked, latest, seen)
 	for _, how := range []string{"zeros", "end", "hole"} {
@@ -109,6 +117,16 @@ func (m *machine) kill() {
 	m.swap()
 	m.start()
 	m.check(false)
+}
+
+// stop ends the machine in order, and starts it again.
+func (m *machine) stop() {
+	if err := m.db.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.acked = m.latest()
+	m.start()
+	m.check(true)
 }
 
 // tear damages a batch that was not synced, and gives the number of the last one that is left. In its place is a part of it and
@@ -155,18 +173,7 @@ func (m *machine) tear(t *testing.T, fs *vfs.Mem, id SegmentID, from int64, how 
 // batch, which the engine finds there too; without them it says where the values are that it has not.
 func (m *machine) compareScript(t *testing.T, what string, fs *vfs.Mem, dirs [2]string, least, most int, seen *readerSeen) {
 	t.Helper()
-	dir := t.TempDir()
-	data, index, copies := filepath.Join(dir, "data"), filepath.Join(dir, "index"), filepath.Join(dir, "copies")
-	export(t, fs, dirs[0], data)
-	export(t, fs, dirs[1], index)
-	if err := os.Mkdir(copies, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for id, p := range m.saved {
-		if err := os.WriteFile(filepath.Join(copies, id.DataName()), p, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	data, index, copies := m.exportAll(t, fs, dirs)
 	seen.look(t, data, index)
 	out, err := runReader(data, index, copies)
 	if err != nil {
@@ -277,6 +284,40 @@ func sameEntries(t *testing.T, what string, got, want map[string]string) {
 	t.FailNow()
 }
 
+// exportAll writes the files of the namespace, and the copies of its segments, to real directories.
+func (m *machine) exportAll(t *testing.T, fs *vfs.Mem, dirs [2]string) (data, index, copies string) {
+	t.Helper()
+	dir := t.TempDir()
+	data, index, copies = filepath.Join(dir, "data"), filepath.Join(dir, "index"), filepath.Join(dir, "copies")
+	export(t, fs, dirs[0], data)
+	export(t, fs, dirs[1], index)
+	if err := os.Mkdir(copies, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for id, p := range m.saved {
+		if err := os.WriteFile(filepath.Join(copies, id.DataName()), p, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return data, index, copies
+}
+
+// flip changes one byte.
+func (m *machine) flip(t *testing.T, fs *vfs.Mem, id SegmentID, at int64) {
+	t.Helper()
+	f, err := fs.Open(filepath.Join(m.dir, "data", "ns", id.DataName()), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p [1]byte
+	_, rerr := f.ReadAt(p[:], at)
+	p[0]++
+	_, werr := f.WriteAt(p[:], at)
+	if err := errors.Join(rerr, werr, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // export writes the files of a directory in memory to a real one.
 func export(t *testing.T, fs *vfs.Mem, from, to string) {
 	t.Helper()
@@ -306,92 +347,5 @@ func export(t *testing.T, fs *vfs.Mem, from, to string) {
 		if err := errors.Join(f.Close(), os.WriteFile(filepath.Join(to, name), p, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-func headerOf(t *testing.T, f vfs.File) (segfile.Header, int64) {
-	t.Helper()
-	h, err := segfile.ReadHeader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size, err := f.Size()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h, size
-}
-
-// look counts what lies in the directories.
-func (s *readerSeen) look(t *testing.T, data, index string) {
-	t.Helper()
-	s.runs++
-	keys := make(map[string]bool)
-	if p, err := os.ReadFile(filepath.Join(data, "removed")); err == nil {
-		s.removed += (len(p) - 20) / 8
-	}
-	names, err := filepath.Glob(filepath.Join(data, "d*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range names {
-		_, id, ok := segfile.ParseName(filepath.Base(path))
-		if !ok {
-			continue // written aside
-		}
-		f, err := vfs.OS.Open(path, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h, size := headerOf(t, f)
-		if _, err := os.Stat(filepath.Join(index, id.IndexName())); err != nil {
-			s.unsealed++
-		}
-		r := batch.NewReader(f, h.ID, h.Incarnation, segfile.HeaderSize, size)
-		var stop error
-		for {
-			b, err := r.Next()
-			if err != nil {
-				stop = err
-				break
-			}
-			s.note(b, keys)
-		}
-		if errors.Is(stop, batch.ErrBad) {
-			rest := make([]byte, size-r.Offset())
-			if _, err := f.ReadAt(rest, r.Offset()); err != nil && !errors.Is(err, io.EOF) {
-				t.Fatal(err)
-			}
-			if len(bytes.Trim(rest, "\x00")) == 0 {
-				s.zeros++
-			}
-			if at, err := batch.Find(f, h.ID, h.Incarnation, r.Offset(), size); err != nil {
-				t.Fatal(err)
-			} else if at > 0 {
-				s.behind++
-			}
-		}
-		_ = f.Close()
-	}
-}
-
-func (s *readerSeen) note(b *batch.Batch, keys map[string]bool) {
-	if b.Count > 1 {
-		s.batches++
-	}
-	if b.Flags&batch.Rewritten != 0 {
-		s.rewritten++
-	}
-	for _, e := range b.Entries {
-		if e.Moved {
-			s.moved++
-		}
-		if e.Delete {
-			s.deletes++
-		}
-		if keys[string(e.Key)] {
-			s.overwritten++
-		}
-		keys[string(e.Key)] = true
 	}
 }
