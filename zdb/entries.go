@@ -2,9 +2,11 @@ package zdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/internal/wal"
 	"qsfs/zdb/segfile"
 )
@@ -45,6 +47,9 @@ func (n *Namespace) Entries(ctx context.Context, id SegmentID, from int64, entry
 		})
 	if mine != nil {
 		return mine
+	}
+	if _, _, ok := n.log.Locate(id); !ok && errors.Is(err, vfs.ErrNotExist) {
+		err = fmt.Errorf("%w: %d", ErrSegment, id) // removed before its file was open
 	}
 	return n.public(err)
 }

@@ -24,7 +24,7 @@ type generation struct {
 
 func newGeneration() *generation { return &generation{Table: overlay.New(), began: time.Now()} }
 
-func (g *generation) empty() bool { return g.Len() == 0 && len(g.moves) == 0 }
+func (g *generation) empty() bool { return g.Len() == 0 && g.moved.Load() == 0 }
 
 // changes gives what the index has to know of the generation, in the order of its keys: the newest
 // entry of each, after what the policy keeps of those before it.

@@ -148,6 +148,9 @@ func (n *Namespace) openIndex(ctx context.Context) (*index.Index, error) {
 		x, err := index.Open(dir, n.logger)
 		if err == nil {
 			if err = n.catchUp(ctx, x); err == nil {
+				err = n.dangling(x)
+			}
+			if err == nil {
 				return x, nil
 			}
 			if rerr := x.Retire(false); rerr != nil {
@@ -254,6 +257,20 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 		return err
 	}
 	return x.Forget()
+}
+
+// dangling gives an error when the index refers to a segment that was removed, which one of another day may do in what it
+// keeps of the past. While something is lost no other one could be made.
+func (n *Namespace) dangling(x *index.Index) error {
+	if len(n.log.Lost()) > 0 {
+		return nil
+	}
+	for id := range x.Live() {
+		if _, _, ok := n.log.Locate(id); !ok {
+			return fmt.Errorf("%w: it refers to segment %d, which is removed", index.ErrBroken, id)
+		}
+	}
+	return nil
 }
 
 // pruneAll drops what a rebuild kept beyond the policy, before the index is used.

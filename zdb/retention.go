@@ -124,6 +124,13 @@ func (n *Namespace) Pin(ctx context.Context) (Seq, error) {
 	}
 	// No later batch supersedes anything before the pin is there.
 	seq := n.log.Head().Seq
+	if seq == 0 {
+		// An empty log: below the first sequence to come. 0 would be the present to whoever reads.
+		if seq = MakeSeq(n.db.o.Epoch, 0); seq == 0 {
+			n.commitMu.Unlock()
+			return 0, n.public(fmt.Errorf("%w: nothing to pin in epoch 0", ErrEmpty))
+		}
+	}
 	n.keep.add(seq)
 	n.commitMu.Unlock()
 	return seq, n.finishPin(ctx, seq)

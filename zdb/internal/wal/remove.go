@@ -150,8 +150,5 @@ func (l *Log) Entries(id segfile.ID, item func(Item) error) error {
 		run.length = l.head.Offset
 	}
 	l.mu.Unlock()
-	if run.sealed {
-		return l.replayIndex(context.Background(), &run, segfile.HeaderSize, item)
-	}
-	return l.replayData(context.Background(), &run, segfile.HeaderSize, item, func(Pos, segfile.Incarnation) error { return nil })
+	return l.replaySegment(context.Background(), &run, segfile.HeaderSize, false, item, func(Pos, segfile.Incarnation) error { return nil })
 }

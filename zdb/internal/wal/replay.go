@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"qsfs/zdb/internal/batch"
+	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/segfile"
 )
 
@@ -71,11 +72,22 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, start int64, values
 		default:
 			err = l.replayIndex(ctx, s, start, item)
 		}
+		if errors.Is(err, vfs.ErrNotExist) && l.evicted(s.id) {
+			err = l.replayIndex(ctx, s, start, item) // just now
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return end(Pos{s.id, s.length}, s.inc)
+}
+
+// evicted says whether only i<id> is here.
+func (l *Log) evicted(id segfile.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.segments[id]
+	return s != nil && s.sealed && !s.local
 }
 
 func (l *Log) replayData(ctx context.Context, s *segment, start int64, item func(Item) error, end func(Pos, segfile.Incarnation) error) (err error) {
