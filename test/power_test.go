@@ -25,9 +25,11 @@ func TestPowerCutFront(t *testing.T) {
 		w.start()
 		w.waitAcks(1+int64(r.IntN(40)), time.Minute)
 		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
+		w.Doubt(true)
 		disk.PowerCut()
 		f.Kill9()
 		w.fail()
+		w.Doubt(false)
 		disk.PowerOn()
 		f.Up()
 		w.check(f.Path())
@@ -52,6 +54,7 @@ type nodeClient struct {
 	pending map[string]string
 	acks    *atomic.Int64
 	deletes *atomic.Int64
+	cutting *atomic.Bool // the power goes: an answer from now on proves nothing (see harness.Disk.PowerCut)
 }
 
 // TestPowerCutNode cuts the power of a node's disk, five times, with sixteen clients setting, overwriting and deleting.
@@ -67,10 +70,11 @@ func TestPowerCutNode(t *testing.T) {
 	node.Up()
 	node.MakeNamespaces()
 	var acks, deletes atomic.Int64
+	var cutting atomic.Bool
 	clients := make([]*nodeClient, nodeClients)
 	for i := range clients {
 		clients[i] = &nodeClient{
-			id: i, rand: rand.New(rand.NewPCG(22, uint64(i))), acked: make(map[string]string), acks: &acks, deletes: &deletes,
+			id: i, rand: rand.New(rand.NewPCG(22, uint64(i))), acked: make(map[string]string), acks: &acks, deletes: &deletes, cutting: &cutting,
 		}
 	}
 	for round := range rounds(5, 30) {
@@ -81,9 +85,11 @@ func TestPowerCutNode(t *testing.T) {
 		want := acks.Load() + 300
 		harness.Eventually(t, time.Minute, "acknowledgements", func() (bool, string) { return acks.Load() > want, "the node stands still" })
 		time.Sleep(time.Duration(clients[0].rand.IntN(200)) * time.Millisecond)
+		cutting.Store(true)
 		disk.PowerCut()
 		node.Kill9()
 		group.Wait()
+		cutting.Store(false)
 		disk.PowerOn()
 		node.Up()
 		for _, cl := range clients {
@@ -124,7 +130,7 @@ func (c *nodeClient) run(node *harness.Node) {
 		} else {
 			_, err = conn.Do("SET", key, value)
 		}
-		if err != nil {
+		if err != nil || c.cutting.Load() {
 			return
 		}
 		delete(c.pending, key)
