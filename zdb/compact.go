@@ -215,7 +215,8 @@ func (n *Namespace) bringUp(ctx context.Context, all bool) error {
 		return ErrClosed
 	}
 	if all {
-		if _, err := n.log.Seal(ctx); err != nil && !errors.Is(err, ErrEmpty) {
+		// On a full disk the active segment grows on; what can go without room goes.
+		if _, err := n.log.Seal(ctx); err != nil && !errors.Is(err, ErrEmpty) && !wal.IsNoSpace(err) {
 			return err
 		}
 	}

@@ -512,3 +512,125 @@ func TestCompactBehindMarker(t *testing.T) {
 	}
 	wantAll(t, n, map[string]string{"k": "v"})
 }
+
+// TestCompactLastRoom: on a disk that is full to the last KiB a run frees what needs no room to go, and then the rest.
+func TestCompactLastRoom(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 16 << 10
+	r.o.IndexRoom = -1
+	n := r.open()
+	want := make(map[string]string)
+	for round := range 4 {
+		for i := range 100 {
+			k, v := fmt.Sprintf("k%02d", i), strings.Repeat("x", 1000+round)
+			if round < 3 || i%2 == 0 {
+				put(t, n, k, v)
+				want[k] = v
+			}
+		}
+	}
+	if err := errors.Join(n.Sync(t.Context()), n.apply(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for waiting := true; waiting; { // for the sealer
+		waiting = false
+		for _, s := range n.Segments() {
+			waiting = waiting || !s.Sealed && s.ID < n.Head().Segment
+		}
+		time.Sleep(time.Millisecond)
+	}
+	used := r.mem.Used()
+	r.mem.SetLimit(used + 1<<10)
+	if res, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil || res.Segments < 10 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if now := r.mem.Used(); now > used/2 {
+		t.Errorf("%d bytes, %d before", now, used)
+	}
+	wantAll(t, n, want)
+	r.kill()
+	dropIndex(t, r)
+	wantAll(t, r.open(), want)
+}
+
+// TestCompactBesideLost compacts a log with a hole: nothing else is lost, deletes stay, and what the lost segment held comes back with it.
+func TestCompactBesideLost(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 8 << 10
+	n := r.open()
+	want := overwritten(t, n)
+	put(t, n, "last", "x")
+	want["last"] = "x"
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The oldest one: values that were overwritten or deleted since lie in it, and some that live.
+	gone := n.Segments()[0]
+	if gone.Live == 0 || gone.Dead == 0 {
+		t.Fatalf("%+v", gone)
+	}
+	r.close()
+	paths := []string{filepath.Join(r.dir, "data", "ns", gone.ID.DataName()), filepath.Join(r.dir, "index", "ns", gone.ID.IndexName())}
+	aside := r.mem.KillClone()
+	for _, p := range paths {
+		if err := r.mem.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = r.open()
+	for range 2 {
+		if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var missing *MissingError
+	bad := 0
+	for k, v := range want {
+		e, err := n.Get(t.Context(), []byte(k))
+		switch {
+		case errors.As(err, &missing) && missing.Segment == gone.ID:
+			bad++
+		case err != nil || string(e.Value) != v:
+			t.Fatalf("%s: %.20q, %v", k, e.Value, err)
+		}
+	}
+	if bad == 0 || bad > len(want)/2 {
+		t.Fatalf("%d of %d values are missing", bad, len(want))
+	}
+	r.close()
+	for _, p := range paths { // somebody finds the disk it was on
+		from, err := aside.Open(p, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := from.Size()
+		data := make([]byte, size)
+		if _, err := from.ReadAt(data, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.WriteFile(r.mem, p, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dropIndex(t, r)
+	n = r.open()
+	wantAll(t, n, want)
+	if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, n, want)
+}
+
+// TestCompactBig moves the longest entry that there is.
+func TestCompactBig(t *testing.T) {
+	r := newRig(t)
+	n := r.open()
+	key, value := strings.Repeat("k", MaxKeySize), strings.Repeat("v", MaxValueSize)
+	put(t, n, key, value)
+	put(t, n, "dead", value[:MaxValueSize/2])
+	put(t, n, "dead", "")
+	if res, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil || res.Segments != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	wantAll(t, n, map[string]string{key: value, "dead": ""})
+}

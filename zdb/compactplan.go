@@ -51,14 +51,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 		n.compactor.debt.Store(0) // nobody waits for what does not come
 		return p, false
 	}
-	slices.SortFunc(list, func(a, b SegmentInfo) int {
-		// The emptiest first; of equals the oldest, whose tombstones are the surest to go.
-		fa, fb := n.gain(a)*1000/a.Length, n.gain(b)*1000/b.Length
-		if fa != fb {
-			return int(fb - fa)
-		}
-		return int(a.ID) - int(b.ID)
-	})
+	n.emptiestFirst(list)
 	best := list[0]
 	if best.Live == 0 && n.compactor.needed[best.ID].bytes == 0 || total > goal && n.gain(best)*5 > best.Length {
 		p.victims = list[:1]
@@ -107,6 +100,17 @@ func (n *Namespace) hasFailed(id SegmentID) bool {
 	return failed && time.Since(at) < failedRetry
 }
 
+// emptiestFirst orders segments; of equals the oldest goes first, whose tombstones are the surest to go.
+func (n *Namespace) emptiestFirst(list []SegmentInfo) {
+	slices.SortFunc(list, func(a, b SegmentInfo) int {
+		fa, fb := n.gain(a)*1000/a.Length, n.gain(b)*1000/b.Length
+		if fa != fb {
+			return int(fb - fa)
+		}
+		return int(a.ID) - int(b.ID)
+	})
+}
+
 // gain is about what compacting a segment frees. Entries grow by the sequence and time that they then carry.
 func (n *Namespace) gain(s SegmentInfo) int64 {
 	live := s.Live + n.compactor.needed[s.ID].bytes
@@ -152,6 +156,9 @@ func (n *Namespace) worthwhile(all bool, total *int64) iter.Seq[[]SegmentInfo] {
 	n.reviewNeeded(true)
 	list := n.candidates()
 	list = slices.DeleteFunc(list, func(s SegmentInfo) bool { return n.gain(s)*100 < s.Length && !n.isTiny(s) })
+	if !n.space.ample(2 * n.o.SegmentSize) {
+		n.emptiestFirst(list) // each makes room for the next; else in order, so that fewer tombstones are needed
+	}
 	for _, s := range list {
 		*total += s.Length
 	}

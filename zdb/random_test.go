@@ -282,6 +282,9 @@ func (m *machine) restart() {
 	if m.rng.IntN(8) == 0 {
 		m.dropIndex()
 	}
+	if m.rng.IntN(8) == 0 {
+		m.swapIndex()
+	}
 	m.check(exact)
 	m.killSoon()
 }
@@ -292,6 +295,24 @@ func (m *machine) dropIndex() {
 		m.t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(m.dir, "index", "ns", badgerDir)); err != nil {
+		m.t.Fatal(err)
+	}
+	m.start()
+}
+
+// swapIndex keeps a copy of the index while the machine is off, or puts back the one of an earlier day.
+func (m *machine) swapIndex() {
+	if err := m.db.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	index, kept := filepath.Join(m.dir, "index", "ns", badgerDir), filepath.Join(m.dir, "kept")
+	_, err := os.Stat(kept)
+	if err == nil {
+		err = errors.Join(os.RemoveAll(index), os.Rename(kept, index))
+	} else {
+		err = os.CopyFS(kept, os.DirFS(index))
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // nobody asked for one yet
 		m.t.Fatal(err)
 	}
 	m.start()
