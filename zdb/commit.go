@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/internal/overlay"
@@ -117,30 +116,6 @@ func (n *Namespace) keeper(b *Batch) func([]byte) []byte {
 		at := len(slab)
 		slab = append(slab, p...)
 		return slab[at:len(slab):len(slab)]
-	}
-}
-
-const (
-	// slowRate is the rate, in bytes per second, to which writers are slowed when the log is twice debtSlow above what it
-	// should be; further above they are slowed more.
-	slowRate = 64 << 20
-	slowMost = 50 * time.Millisecond
-)
-
-// giveWay slows a writer while compaction cannot keep up with all of them. Deletes never wait.
-func (n *Namespace) giveWay(ctx context.Context, b *Batch) error {
-	debt := n.compactor.debt.Load()
-	if debt <= debtSlow || b.urgent() {
-		return nil
-	}
-	wait := time.Duration(b.Size()) * time.Second / slowRate * time.Duration(debt-debtSlow) / debtSlow
-	t := time.NewTimer(min(wait, slowMost))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

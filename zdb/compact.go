@@ -33,8 +33,7 @@ type compactor struct {
 	needed map[SegmentID]needed
 	failed map[SegmentID]time.Time // when they could not be read; the background leaves them alone for a while
 
-	// debt is how far the log is above what it should be, in thousandths of that; writers are slowed by it.
-	debt atomic.Int64
+	pace pace
 
 	// Since the namespace was opened, see Stats.
 	groups, segments atomic.Uint64
@@ -75,7 +74,7 @@ func (n *Namespace) compactLoop() {
 		if err := n.maintain(); err != nil && n.ctx.Err() == nil {
 			n.logger.Warn("compaction", "namespace", n.name, "error", err)
 			wait = compactRetry
-			n.compactor.debt.Store(0) // nobody waits for what does not come
+			n.compactor.pace.look(noDebt, 1) // nobody waits for what does not come
 		}
 		timer.Reset(wait)
 	}
@@ -166,7 +165,7 @@ func (n *Namespace) Compact(ctx context.Context, o CompactOptions) (CompactResul
 	defer context.AfterFunc(n.ctx, cancel)()
 	n.compactor.mu.Lock()
 	defer n.compactor.mu.Unlock()
-	defer n.compactor.debt.Store(0) // nobody waits for what does not come
+	defer n.compactor.pace.look(noDebt, 1) // nobody waits for what does not come
 	res, err := n.compactRun(ctx, o)
 	if err != nil && n.isClosed() {
 		err = ErrClosed

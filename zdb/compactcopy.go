@@ -140,6 +140,9 @@ func (c *copier) flush() error {
 		if err := c.n.apply(c.ctx); err != nil {
 			return err
 		}
+		if c.n.o.Compaction.Auto {
+			c.n.lookAtDebt()
+		}
 	}
 	return c.pause(size)
 }

@@ -9,10 +9,6 @@ import (
 const (
 	// evictedLive is the share of an evicted segment that may be live at most, for that has to be fetched.
 	evictedLive = 0.3
-	// A log that is this much fuller than it should be, in thousandths, is compacted without the bound on the rate,
-	// and one that is this much fuller slows its writers.
-	debtUrgent = 50
-	debtSlow   = 100
 )
 
 // compactPlan is what the background does next.
@@ -25,30 +21,13 @@ type compactPlan struct {
 func (n *Namespace) plan() (compactPlan, bool) {
 	n.reviewNeeded(false)
 	list := n.candidates()
-	n.idxMu.Lock()
-	applied := n.base.Segment
-	n.idxMu.Unlock()
-	var total, live, untold int64
-	for _, s := range n.Segments() {
-		switch {
-		case !s.Local || n.isWaiting(s.ID):
-		case s.ID > applied:
-			untold += s.Length // what of it is live the index does not know yet
-		default:
-			total += s.Length
-			live += s.Live + n.compactor.needed[s.ID].bytes
-		}
-	}
+	total, goal, debt := n.lookAtDebt()
 	p := compactPlan{rate: max(0, n.o.Compaction.RateBytes)}
-	// A few segments are always at work: what is not sealed, and what is being copied.
-	goal := int64(float64(live)/n.o.Compaction.LiveFraction) + n.o.SegmentSize
-	debt := (total - goal) * 1000 / max(goal+untold, 1)
-	n.compactor.debt.Store(max(0, debt))
 	if debt > debtUrgent || !n.space.ample(2*n.o.SegmentSize) {
 		p.rate = 0
 	}
 	if len(list) == 0 {
-		n.compactor.debt.Store(0) // nobody waits for what does not come
+		n.compactor.pace.look(noDebt, goal) // nobody waits for what does not come
 		return p, false
 	}
 	n.emptiestFirst(list)
@@ -61,7 +40,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 		p.victims = tiny
 		return p, true
 	}
-	n.compactor.debt.Store(0)
+	n.compactor.pace.look(noDebt, goal)
 	return p, false
 }
 

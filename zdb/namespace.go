@@ -124,6 +124,7 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 			return nil, errors.Join(err, log.Close())
 		}
 	}
+	n.compactor.pace.look(noDebt, 1)
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.wg.Go(n.applyLoop)
 	n.wg.Go(n.compactLoop)

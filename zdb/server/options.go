@@ -149,9 +149,13 @@ func (o Options) namespaceOptions() zdb.NamespaceOptions {
 		InlineMax:     inlineMax,
 		FlushInterval: o.FlushInterval,
 		Ballast:       max(o.Ballast, 0),
-		Compaction:    zdb.Compaction{Auto: !o.NoCompaction, RateBytes: o.CompactRate},
+		Compaction:    zdb.Compaction{Auto: !o.NoCompaction, LiveFraction: liveFraction, RateBytes: o.CompactRate},
 	}
 }
+
+// liveFraction is the share of the log that compaction keeps live. With it, 1 GiB takes less than 2 on disk at any time, all
+// counted, and a byte that lives long is written about twice.
+const liveFraction = 0.7
 
 // Epoch is the epoch in the sequences of a server's log. Servers are never taken over by another machine.
 const Epoch = 1

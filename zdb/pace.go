@@ -1,0 +1,118 @@
+package zdb
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Writers are slowed, all of them together, while compaction cannot keep up with them: so the log never gets much longer
+// than it should be, however many there are.
+
+const (
+	// Shares of the goal, in thousandths, that the log is above it. debtUrgent: compaction forgets its bound on the rate.
+	// debtSlow: writers are slowed, the more the nearer debtFull is.
+	debtUrgent = 20
+	debtSlow   = 50
+	debtFull   = 120
+	// slowFirst and slowLast are the rates, in bytes per second, between which they are slowed.
+	slowFirst = 256 << 20
+	slowLast  = 4 << 20
+	// slowMost is how long one commit waits at most.
+	slowMost = 250 * time.Millisecond
+	// noDebt is where nobody waits: compaction has nothing to do, or cannot do it.
+	noDebt = math.MinInt32
+)
+
+// pace is how far the log is above what it should be, and who may write when.
+type pace struct {
+	debt  atomic.Int64 // in thousandths of the goal, as of the last look
+	goal  atomic.Int64
+	since atomic.Int64 // bytes that were written since then; for all that is known they killed as much
+
+	mu   sync.Mutex
+	next time.Time // when the next writer may go on
+}
+
+func (p *pace) look(debt, goal int64) {
+	p.goal.Store(max(goal, 1))
+	p.since.Store(0)
+	p.debt.Store(debt)
+}
+
+// slot gives a writer its time to wait.
+func (p *pace) slot(size int64) time.Duration {
+	debt := p.debt.Load()
+	since := p.since.Add(size)
+	if debt == noDebt {
+		return 0
+	}
+	if debt += since * 1000 / max(p.goal.Load(), 1); debt <= debtSlow {
+		return 0
+	}
+	rate := max(slowLast, slowFirst*(debtFull-debt)/(debtFull-debtSlow))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(time.Duration(size) * time.Second / time.Duration(rate))
+	if most := now.Add(slowMost); p.next.After(most) {
+		p.next = most
+	}
+	return p.next.Sub(now)
+}
+
+// giveWay slows a writer while compaction cannot keep up with all of them. Deletes never wait.
+func (n *Namespace) giveWay(ctx context.Context, b *Batch) error {
+	if b.urgent() {
+		return nil
+	}
+	wait := n.compactor.pace.slot(int64(b.Size()))
+	if wait < time.Millisecond { // less than a timer is good for; the slots after it are later
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// goal is how long the log should be, of which some is live: a segment is always being filled.
+func (n *Namespace) goal(live int64) int64 {
+	return int64(float64(live)/n.o.Compaction.LiveFraction) + n.o.SegmentSize
+}
+
+// survey adds up the log as far as the index knows it, and what the index does not know yet.
+func (n *Namespace) survey() (total, live, untold int64) {
+	n.idxMu.Lock()
+	applied := n.base.Segment
+	n.idxMu.Unlock()
+	for _, s := range n.Segments() {
+		switch {
+		case !s.Local || n.isWaiting(s.ID):
+		case s.ID > applied:
+			untold += s.Length
+		default:
+			total += s.Length
+			live += s.Live + n.compactor.needed[s.ID].bytes
+		}
+	}
+	return total, live, untold
+}
+
+// lookAtDebt takes new figures. Only who holds compactor.mu may.
+func (n *Namespace) lookAtDebt() (total, goal, debt int64) {
+	total, live, untold := n.survey()
+	goal = n.goal(live)
+	debt = (total - goal) * 1000 / max(goal+untold, 1)
+	n.compactor.pace.look(debt, goal)
+	return total, goal, debt
+}
