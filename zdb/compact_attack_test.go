@@ -39,12 +39,16 @@ func TestHeadStays(t *testing.T) {
 		}
 		check("after a compaction")
 	}
+	sessions := n.Sessions()
 	if s := n.Segments(); len(s) > 2 || n.Stats().LogBytes > 1<<10 {
 		t.Errorf("nothing is live, and the log is %+v", s)
 	}
 	r.close()
 	n = r.open()
 	check("after reopening")
+	if got := n.Sessions(); len(got) == 0 || got[0] != sessions[0] {
+		t.Errorf("sessions %v, they were %v", got, sessions)
+	}
 	wantAll(t, n, nil)
 
 	// After an unclean stop numbers are left out. They must not seem to have been given.

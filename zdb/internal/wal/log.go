@@ -112,12 +112,13 @@ type Log struct {
 	poison    error
 	closed    bool
 	sessions  []segfile.SessionStart
-	gaps      gaps          // numbers that no segment has, by right
-	gapsErr   error         // why a survey could not read the record of them
-	lost      []segfile.ID  // numbers of segments of which neither file is there
-	unsealed  []segfile.ID  // closed segments that wait for the sealer, ascending
-	sealDone  chan struct{} // closed and renewed after each attempt to seal
-	sealErr   error         // of the last attempt
+	recorded  []segfile.SessionStart // what the file says of them
+	gaps      gaps                   // numbers that no segment has, by right
+	gapsErr   error                  // why a survey could not read the record of them
+	lost      []segfile.ID           // numbers of segments of which neither file is there
+	unsealed  []segfile.ID           // closed segments that wait for the sealer, ascending
+	sealDone  chan struct{}          // closed and renewed after each attempt to seal
+	sealErr   error                  // of the last attempt
 
 	notifyMu sync.Mutex // held over OnDurable
 	notified Pos

@@ -62,6 +62,9 @@ func (l *Log) recover(ctx context.Context) error {
 	if err := l.resume(ctx, tail); err != nil {
 		return err
 	}
+	if err := l.loadSessions(); err != nil {
+		return err
+	}
 	return l.adopt()
 }
 
@@ -90,7 +93,7 @@ func (l *Log) present() (files, error) {
 		for _, name := range names {
 			path := filepath.Join(dir, name)
 			if base, ok := strings.CutSuffix(name, ".tmp"); ok {
-				if kind, _, ok := segfile.ParseName(base); ok && kind != 'r' || base == gapsName {
+				if kind, _, ok := segfile.ParseName(base); ok && kind != 'r' || base == gapsName || base == sessionsName {
 					have.aside = append(have.aside, path)
 				}
 				continue

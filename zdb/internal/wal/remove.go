@@ -37,6 +37,9 @@ func (l *Log) Remove(ids []segfile.ID) (freed int64, err error) {
 		}
 		g = g.with(id, id+1)
 	}
+	if err := l.keepSessions(ids); err != nil {
+		return 0, err
+	}
 	if err := l.writeGaps(g); err != nil {
 		return 0, err
 	}
