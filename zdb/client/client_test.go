@@ -342,6 +342,10 @@ func TestUnexpectedShapes(t *testing.T) {
 			"INCARNATION": func() error { _, err := c.Incarnation(ctx); return err },
 			"DBSIZE":      func() error { _, err := c.DBSize(ctx); return err },
 			"TIME":        func() error { _, err := c.Time(ctx); return err },
+			"SCAN":        func() error { _, _, err := c.Scan(ctx, nil); return err },
+			"HISTORY":     func() error { _, err := c.History(ctx, k, nil); return err },
+			"KEYCUR":      func() error { _, err := c.KeyCursor(ctx, k); return err },
+			"SET (id)":    func() error { _, err := c.Add(ctx, k); return err },
 			"INFO":        func() error { _, err := c.Info(ctx); return err },
 			"NSLIST":      func() error { _, err := c.NSList(ctx); return err },
 		}
@@ -372,7 +376,8 @@ func TestUnexpectedShapes(t *testing.T) {
 
 // fits are the shapes of TestUnexpectedShapes that are right after all.
 var fits = map[string]bool{
-	"GET $2\r\nzz\r\n": true, "SET $2\r\nzz\r\n": true, "CAS $2\r\nzz\r\n": true, "INFO $2\r\nzz\r\n": true, "EXISTS :7\r\n": true, "DBSIZE :7\r\n": true,
+	"KEYCUR $2\r\nzz\r\n": true,
+	"GET $2\r\nzz\r\n":    true, "SET $2\r\nzz\r\n": true, "CAS $2\r\nzz\r\n": true, "INFO $2\r\nzz\r\n": true, "EXISTS :7\r\n": true, "DBSIZE :7\r\n": true,
 	"MGET *2\r\n$-1\r\n*1\r\n:1\r\n": true, // its elements have errors of their own
 	"NSLIST *1\r\n$1\r\nx\r\n":       true, "NSLIST *2\r\n$1\r\nx\r\n$1\r\ny\r\n": true, "MGET *2\r\n$1\r\nx\r\n$1\r\ny\r\n": true, "NSLIST *2\r\n$-1\r\n*1\r\n:1\r\n": true,
 }

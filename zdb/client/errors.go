@@ -32,6 +32,10 @@ var (
 	ErrWriteFailed = errors.New("server cannot write")
 	// ErrReadFailed says that the server could not read or verify an entry that exists.
 	ErrReadFailed = errors.New("server cannot read the entry")
+	// ErrNoMore says that there is nothing behind a cursor.
+	ErrNoMore = errors.New("no more data")
+	// ErrCursor says that a cursor is none of the server's, or refers to what is not kept any more.
+	ErrCursor = errors.New("cursor is not valid")
 	// ErrBusy says that the server has too many connections or requests at the moment.
 	ErrBusy = errors.New("server is busy")
 )
@@ -64,6 +68,10 @@ var classes = []struct {
 	{"Too many connections", ErrBusy},
 	{"Too many large requests", ErrBusy},
 	{"Key not found", ErrNotFound},
+	{"No more", ErrNoMore},
+	{"Invalid key format", ErrCursor},
+	{"Invalid arguments (index query)", ErrCursor},
+	{"Timeout", errWaitOver},
 }
 
 // Is reports the class of the error: one of the sentinels above.
