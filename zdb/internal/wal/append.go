@@ -114,7 +114,7 @@ func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16, at 
 	l.witnessed = durable
 	if l.unsynced.IsZero() {
 		l.unsynced = now
-		l.signal(l.wake)
+		l.tellKeeperLocked()
 	}
 	return a, nil
 }

@@ -107,6 +107,7 @@ type Log struct {
 	witnessed Pos
 	entryEnd  Pos // behind the last batch with entries in the active segment
 	lastSync  time.Time
+	keeperAt  time.Time // when the keeper looks by itself
 	unsynced  time.Time // when the oldest unsynced batch was written; zero: none
 	round     *syncRound
 	poison    error

@@ -106,8 +106,8 @@ func (l *Log) syncRound(ctx context.Context, target Head, handle *Handle) error 
 	if l.durable.Before(l.head.Pos) {
 		l.unsynced = now
 	}
+	l.tellKeeperLocked()
 	l.mu.Unlock()
-	l.signal(l.wake)
 	l.notify()
 	return nil
 }
@@ -163,10 +163,16 @@ func (l *Log) keep() {
 	}
 }
 
-// due is the time until tick has something to do.
+// due is the time until tick has something to do. The keeper looks again no later.
 func (l *Log) due() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	wait := l.dueLocked()
+	l.keeperAt = time.Now().Add(wait)
+	return wait
+}
+
+func (l *Log) dueLocked() time.Duration {
 	if l.stateLocked() != nil {
 		return time.Hour
 	}
@@ -177,6 +183,15 @@ func (l *Log) due() time.Duration {
 		return max(0, time.Until(l.lastSync.Add(idle)))
 	}
 	return time.Hour
+}
+
+// tellKeeperLocked wakes the keeper if it would come too late. It looks by itself once or twice a second while there is work; to
+// wake it twice for each commit would cost as much as the commit.
+func (l *Log) tellKeeperLocked() {
+	if at := time.Now().Add(l.dueLocked()); at.Before(l.keeperAt) {
+		l.keeperAt = at
+		l.signal(l.wake)
+	}
 }
 
 // unwitnessedLocked: entries are durable and nothing in the log says so.
