@@ -32,20 +32,28 @@ const (
 func runDisk(b *bench, rows map[string]*row) error {
 	r := rows["disk"]
 	diskScale = float64(b.scale.liveBytes) / (1 << 30)
-	ours, err := b.startOurs("ours", "--sync=none")
-	if err == nil {
-		err = b.overwrite(ours, r, r.addOurs)
+	for range b.rounds(100 * time.Second) {
+		ours, err := b.startOurs("ours", "--sync=none")
+		if err == nil {
+			err = b.overwrite(ours, r, r.addOurs)
+		}
+		ours.remove()
+		if err != nil {
+			return err
+		}
+		if b.theirs == "" || len(r.theirs) > 0 { // it never gives anything back: once is enough
+			continue
+		}
+		theirs, err := b.startTheirs("theirs")
+		if err == nil {
+			err = b.overwrite(theirs, r, r.addTheirs)
+		}
+		theirs.remove()
+		if err != nil {
+			return err
+		}
 	}
-	ours.remove()
-	if err != nil || b.theirs == "" {
-		return err
-	}
-	theirs, err := b.startTheirs("theirs")
-	if err == nil {
-		err = b.overwrite(theirs, r, r.addTheirs)
-	}
-	theirs.remove()
-	return err
+	return nil
 }
 
 func (b *bench) overwrite(s *server, r *row, add func(float64)) error {

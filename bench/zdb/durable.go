@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // durable compares writes that are on the disk before they are answered.
 func durable() group {
 	return group{
@@ -13,7 +15,7 @@ func durable() group {
 
 func runDurable(b *bench, rows map[string]*row) error {
 	r := rows["set-durable"]
-	for range b.scale.rounds {
+	for range b.rounds(time.Minute) {
 		if err := b.durableRound(r); err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func burst() group {
 			target: "≥ 200 k/s", held: above(200e3),
 		}},
 		run: func(b *bench, rows map[string]*row) error {
-			for range b.scale.rounds {
+			for range b.rounds(30 * time.Second) {
 				err := b.withNamespace(small, func(ctx context.Context, n *zdb.Namespace) error {
 					v, err := commitMany(ctx, n, b.scale.burst)
 					rows["engine-burst"].addOurs(v)
@@ -114,7 +114,7 @@ func lookups() group {
 func runLookups(b *bench, rows map[string]*row) (err error) {
 	const recent = 20_000
 	if r := rows["get-overlay"]; r != nil {
-		for range b.scale.rounds {
+		for range b.rounds(30 * time.Second) {
 			err := b.withNamespace(small, func(ctx context.Context, n *zdb.Namespace) error {
 				if _, err := commitMany(ctx, n, recent); err != nil {
 					return err
@@ -144,7 +144,7 @@ func runLookups(b *bench, rows map[string]*row) (err error) {
 	}
 	// Opened again, everything is in the index and nothing in the overlay.
 	return b.inNamespace(dir, small, func(ctx context.Context, n *zdb.Namespace) error {
-		for range b.scale.rounds {
+		for range b.rounds(30 * time.Second) {
 			if err := b.timeGets(ctx, n, b.scale.million, r); err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func memoryMillion() group {
 
 func runMemoryMillion(b *bench, rows map[string]*row) error {
 	r := rows["memory-1m"]
-	for range min(b.scale.rounds, 3) {
+	for range b.rounds(2 * time.Minute) {
 		ours, err := b.startOurs("ours", "--sync=none")
 		if err == nil {
 			err = b.memoryOf(ours, b.scale.million, r.addOurs, r)

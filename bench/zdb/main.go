@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -105,6 +106,19 @@ type bench struct {
 	dir          string
 	ours, theirs string // programs; theirs may be empty
 	scale        scale
+}
+
+// rounds counts the rounds of a group, one at least, and ends them early when one more would not fit its share of the time: all
+// groups together have to end within the limit.
+func (b *bench) rounds(share time.Duration) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		began := time.Now()
+		for i := range b.scale.rounds {
+			if i > 0 && time.Since(began)*time.Duration(i+1)/time.Duration(i) > share || !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // A group measures some rows together, because they share what it takes to get there.

@@ -23,7 +23,7 @@ func fsyncs() group {
 		}},
 		run: func(b *bench, rows map[string]*row) error {
 			r := rows["engine-fsync"]
-			for range b.scale.rounds {
+			for range b.rounds(30 * time.Second) {
 				err := b.withNamespace(zdb.NamespaceOptions{Prewrite: true}, func(ctx context.Context, n *zdb.Namespace) error {
 					v, err := commitEach(ctx, n, b.scale.fsyncs, 4<<10, true)
 					r.addOurs(v)
@@ -55,7 +55,7 @@ func large() group {
 			const mib = float64(size) / (1 << 20)
 			r := rows["engine-128k"]
 			count := int(b.scale.plain / size)
-			for range b.scale.rounds {
+			for range b.rounds(30 * time.Second) {
 				err := b.withNamespace(zdb.NamespaceOptions{}, func(ctx context.Context, n *zdb.Namespace) error {
 					v, err := commitEach(ctx, n, count, size, false)
 					r.addOurs(v * mib)

@@ -74,6 +74,9 @@ func (r *report) text() string {
 	missed, _ := r.missed()
 	fmt.Fprintf(&b, "\n%d of %d rows held.\n\n", len(r.rows)-missed, len(r.rows))
 	for _, row := range r.rows {
+		if n := len(row.ours); n > 0 {
+			fmt.Fprintf(&b, "- %s: rounds of ours %d, of theirs %d\n", row.name, n, len(row.theirs))
+		}
 		for _, m := range row.more {
 			fmt.Fprintf(&b, "- %s: %s\n", row.name, m)
 		}

@@ -34,7 +34,7 @@ func quietOf(r *row) float64 {
 }
 
 func runStalls(b *bench, rows map[string]*row) error {
-	for range min(b.scale.rounds, 3) {
+	for range b.rounds(2 * time.Minute) {
 		ours, err := b.startOurs("ours", "--sync=none")
 		if err == nil {
 			err = b.stallRound(ours, rows)

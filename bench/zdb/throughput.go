@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // throughput compares what the servers reach without a sync before the reply, as the original always answers; and notes
 // what ours reaches with its default, which syncs, beside the original with its own --sync.
@@ -38,7 +41,7 @@ func comparedOnUnix(name string) bool { return name != "set-p1" && name != "get-
 
 func runThroughput(b *bench, rows map[string]*row) error {
 	others := map[string]*row{} // figures beside the rows
-	for range b.scale.rounds {
+	for range b.rounds(420 * time.Second) {
 		if err := b.throughputRound(rows, others); err != nil {
 			return err
 		}
