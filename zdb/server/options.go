@@ -145,7 +145,7 @@ const inlineMax = 256
 func (o Options) namespaceOptions() zdb.NamespaceOptions {
 	return zdb.NamespaceOptions{
 		SegmentSize:   o.SegmentSize,
-		Prewrite:      true, // each acknowledgement is an fsync
+		Prewrite:      !o.NoSync, // where each acknowledgement is an fsync
 		InlineMax:     inlineMax,
 		FlushInterval: o.FlushInterval,
 		Ballast:       max(o.Ballast, 0),

@@ -1,8 +1,9 @@
 // Package overlay holds the recent entries of a log in memory, in key order,
 // until the index has them.
 //
-// A Table is a skip list, with a hash beside it for single keys. It has one writer and any number of readers that
-// take no lock. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
+// A Table is a skip list, with a hash beside it for single keys. It has one writer and any number of readers; who looks for a
+// single key takes no lock. The list is brought up to date when somebody asks for the order: sorted in one go that costs a
+// fraction of a search through a cold list for each entry, and most tables are asked once, when they go to the index. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
 // to it, so a snapshot costs nothing. Nothing is ever removed: a table is dropped as a whole.
 package overlay
 
@@ -10,6 +11,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 
 	"qsfs/zdb/segfile"
@@ -39,6 +41,7 @@ type node struct {
 	prefix [2]uint64 // the first bytes of the key, which decide most comparisons without a look at it
 	Entry
 	older *node // the version of the same key before; set before the hash has the node
+	later *node // the one that was added before, of those that are not in the list yet
 }
 
 // prefixOf pads with zeros: where two prefixes differ, the keys differ in the same way.
@@ -59,6 +62,9 @@ type Table struct {
 	count  atomic.Int64
 	hash   atomic.Pointer[hash] // nil while the table is empty
 	slab   slab                 // the writer's
+	loose  atomic.Pointer[node] // added and not in the list yet, the newest first
+
+	orderMu sync.Mutex // of who brings loose nodes into the list
 }
 
 // New returns an empty table.
@@ -86,8 +92,8 @@ func (n *node) before(key []byte, prefix *[2]uint64, version uint64) bool {
 	return c < 0 || c == 0 && n.Version > version
 }
 
-// seek finds the first node that is not before (key, version), and its predecessors.
-func (t *Table) seek(key []byte, version uint64, prev *[maxHeight]*node) *node {
+// seek finds the first node that is not before (key, version).
+func (t *Table) seek(key []byte, version uint64) *node {
 	x := &t.head
 	prefix := prefixOf(key)
 	var next, ahead *node // ahead is known not to be before
@@ -100,43 +106,34 @@ func (t *Table) seek(key []byte, version uint64, prev *[maxHeight]*node) *node {
 			x = next
 		}
 		ahead = next
-		if prev != nil {
-			prev[h] = x
-		}
 	}
 	return next
 }
 
-// Add puts an entry in. Only one goroutine at a time may add, with rising versions.
+// Add puts an entry in. Only one goroutine at a time may add, with rising versions. Single keys are found at once; the
+// list gets the entry when somebody wants the order.
 func (t *Table) Add(e Entry) {
-	var prev [maxHeight]*node
-	t.seek(e.Key, e.Version, &prev)
 	height := 1
 	for height < maxHeight && rand.Uint32()%4 == 0 {
 		height++
 	}
-	for h := int(t.height.Load()); h < height; h++ {
-		prev[h] = &t.head
-	}
 	n := t.slab.node(height)
 	n.Entry, n.prefix = e, prefixOf(e.Key)
-	for h := range height {
-		n.next[h].Store(prev[h].next[h].Load())
-	}
-	// Bottom up: a reader that meets the node above finds it below too.
-	for h := range height {
-		prev[h].next[h].Store(n)
-	}
-	if int(t.height.Load()) < height {
-		t.height.Store(int32(height))
-	}
 	t.index(n)
+	for {
+		// Only who orders takes nodes away, all of them.
+		n.later = t.loose.Load()
+		if t.loose.CompareAndSwap(n.later, n) {
+			break
+		}
+	}
 	t.bytes.Add(int64(len(e.Key)+len(e.Value)) + Overhead)
 	t.count.Add(1)
 }
 
 // All calls f with every entry, key by key, the newest of each first, until it says no.
 func (t *Table) All(f func(*Entry) bool) {
+	t.order()
 	for n := t.head.next[0].Load(); n != nil && f(&n.Entry); n = n.next[0].Load() {
 	}
 }
@@ -147,6 +144,7 @@ type Iter struct {
 	version uint64
 	seq     segfile.Seq
 	at      *node
+	ordered bool // all that it may see is in the list
 }
 
 // NewIter returns an iterator that stands nowhere.
@@ -165,9 +163,18 @@ func (it *Iter) Entry() *Entry {
 	return &it.at.Entry
 }
 
+// order is done by the first seek and not before, for iterators are made under locks.
+func (it *Iter) order() {
+	if !it.ordered {
+		it.t.order()
+		it.ordered = true
+	}
+}
+
 // SeekGE stands on the first key ≥ key.
 func (it *Iter) SeekGE(key []byte) {
-	it.at = it.t.seek(key, it.version, nil)
+	it.order()
+	it.at = it.t.seek(key, it.version)
 	it.settle()
 }
 
@@ -189,13 +196,14 @@ func (it *Iter) Next() {
 
 // SeekLT stands on the last key < key; nil is behind all.
 func (it *Iter) SeekLT(key []byte) {
+	it.order()
 	for {
 		x := it.t.lastBefore(key)
 		if x == nil {
 			it.at = nil
 			return
 		}
-		it.at = it.t.seek(x.Key, it.version, nil)
+		it.at = it.t.seek(x.Key, it.version)
 		for it.at != nil && it.at.Seq > it.seq && bytes.Equal(it.at.Key, x.Key) {
 			it.at = it.at.next[0].Load()
 		}

@@ -21,6 +21,16 @@ func TestModel(t *testing.T) {
 		e := Entry{Key: fmt.Appendf(nil, "k%03d", rng.IntN(400)), Version: v, Delete: rng.IntN(4) == 0}
 		tab.Add(e)
 		all = append(all, e)
+		if rng.IntN(100) == 0 { // entries come into the order in runs of any length
+			it := tab.NewIter(v)
+			if it.SeekGE(nil); it.Entry() == nil {
+				t.Fatalf("version %d: nothing is there", v)
+			}
+			n := 0
+			if tab.All(func(*Entry) bool { n++; return true }); n != int(v) {
+				t.Fatalf("version %d: %d entries in order", v, n)
+			}
+		}
 	}
 	for _, version := range []uint64{0, 1, 17, 1000, 2999, 3000, 9999} {
 		model := map[string]Entry{}
@@ -73,13 +83,19 @@ func TestReadersAndWriter(t *testing.T) {
 				default:
 				}
 				var last []byte
-				it := tab.NewIter(1 << 62)
+				added := tab.Len()
+				it, seen := tab.NewIter(1<<62), map[string]bool{}
 				for it.SeekGE(nil); it.Entry() != nil; it.Next() {
+					seen[string(it.Entry().Key)] = true
 					if last != nil && bytes.Compare(last, it.Entry().Key) >= 0 {
 						t.Errorf("%s after %s", it.Entry().Key, last)
 						return
 					}
 					last = it.Entry().Key
+				}
+				if len(seen) < int(min(added, 5000)) {
+					t.Errorf("%d keys in order, %d had been added", len(seen), added)
+					return
 				}
 			}
 		})
