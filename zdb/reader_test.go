@@ -26,6 +26,7 @@ const readerScript = "../test/zdb_reader.py"
 // TestPythonReader has somebody else's reader list namespaces that the model test made, as they lie on the disk after a crash,
 // and compares keys and values with the model and with what the engine makes of the same files.
 func TestPythonReader(t *testing.T) {
+	t.Parallel()
 	seeds := 3
 	if os.Getenv("QSFS_LONG") != "" {
 		seeds = 40
