@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"qsfs/zdb"
 	"qsfs/zdb/client"
 )
 
@@ -133,6 +134,39 @@ func TestKeepRemoved(t *testing.T) {
 	w.want("+OK", "SELECT", "default")
 	w.want("+OK", "NSDEL", "ns")
 	removed(1)
+}
+
+// A crash between the change of the registry and the making of what takes the place of an emptied namespace leaves it empty,
+// and what it had readable.
+func TestSetAsideIsWhole(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	for _, args := range [][]string{
+		{"NSNEW", "ns"}, {"NSSET", "ns", "password", "secret"}, {"NSSET", "ns", "public", "0"}, {"NSSET", "ns", "keep_deleted", "1d"}, {"SELECT", "ns", "secret"},
+	} {
+		w.want("+OK", args...)
+	}
+	w.want(`"a"`, "SET", "a", "one")
+	w.want("+OK", "FLUSH")
+	ts.Close()
+	dir, err := zdb.DirName(ts.lookup("ns").store())
+	if err != nil || dir == "ns" {
+		t.Fatalf("the emptied namespace is in %q, %v", dir, err)
+	}
+	for _, parent := range []string{ts.o.DataDir, ts.o.IndexDir} {
+		if err := os.RemoveAll(filepath.Join(parent, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts.reopen()
+	w = ts.adminWire()
+	w.want("+OK", "SELECT", "ns", "secret")
+	w.want(":0", "DBSIZE")
+	w.want(`"b"`, "SET", "b", "two")
+	name := ts.allRemoved()[0].name
+	if got := w.do("KEPT", "KEYS", name); !strings.HasPrefix(got, `[nil [["a" `) {
+		t.Errorf("what it had: %s", got)
+	}
 }
 
 // What was set aside goes when its time is over, and not before.

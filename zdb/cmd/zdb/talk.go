@@ -27,6 +27,8 @@ type bar struct {
 	title string
 	bytes bool
 	name  string // of the step
+	// spinning: what is counted means nothing.
+	spinning bool
 }
 
 func newBar(title string, quiet, bytes bool) *bar {
@@ -45,8 +47,11 @@ func (p *bar) show(done, total int64) {
 	if p.b == nil {
 		opts := []progressbar.Option{
 			progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(p.title),
-			progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionShowCount(),
+			progressbar.OptionThrottle(100 * time.Millisecond),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(),
+		}
+		if !p.spinning {
+			opts = append(opts, progressbar.OptionShowCount())
 		}
 		if p.bytes {
 			opts = append(opts, progressbar.OptionShowBytes(true))
@@ -73,6 +78,7 @@ func (p *bar) spin() (stop func()) {
 	if p.quiet || !p.tty {
 		return func() {}
 	}
+	p.spinning = true
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
