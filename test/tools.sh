@@ -10,7 +10,6 @@ need() { # command package
 }
 need fusermount3 fuse3
 need mkfs.xfs xfsprogs
-need xfs_io xfsprogs
 need mkfs.ext4 e2fsprogs
 need losetup mount
 need unshare util-linux

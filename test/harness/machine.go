@@ -16,7 +16,7 @@ func CheckMachine() error {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		missing = append(missing, fmt.Errorf("no FUSE in this kernel: %w", err))
 	}
-	for _, tool := range []string{"fusermount3", "mount", "mkfs.xfs", "mkfs.ext4", "xfs_io", "unshare", "nsenter"} {
+	for _, tool := range []string{"fusermount3", "mount", "mkfs.xfs", "mkfs.ext4", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = append(missing, fmt.Errorf("%w (sh test/tools.sh installs it)", err))
 		}
