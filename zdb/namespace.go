@@ -224,8 +224,9 @@ func (n *Namespace) Close() error {
 		n.stop()
 		n.wg.Wait()
 		n.compactor.mu.Lock() // a run of Compact ends; a later one finds the namespace closed
+		sound := n.log.Err() == nil
 		n.compactor.mu.Unlock()
-		if n.log.Err() == nil {
+		if sound {
 			// Without it the next opening replays what is missing.
 			if err := n.apply(context.Background()); err != nil {
 				n.logger.Warn("index is left behind", "namespace", n.name, "error", err)

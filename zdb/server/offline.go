@@ -50,7 +50,7 @@ func SetPassword(dataDir, name, password string) (err error) {
 	if name == defaultNamespace {
 		return errors.New("the default namespace takes no password of its own, see zdb serve --protect")
 	}
-	all, found, err := loadRegistry(dataDir)
+	_, found, err := loadRegistry(dataDir)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,8 @@ func SetPassword(dataDir, name, password string) (err error) {
 		return fmt.Errorf("%w: %w", zdb.ErrLocked, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if all, _, err = loadRegistry(dataDir); err != nil { // nobody changes it any more
+	all, _, err := loadRegistry(dataDir) // nobody changes it any more
+	if err != nil {
 		return err
 	}
 	set := all[name]
