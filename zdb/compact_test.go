@@ -242,7 +242,7 @@ func TestCompactNoSpace(t *testing.T) {
 
 // TestAutoBound overwrites everything ten times beside readers: the disk stays within twice what is live.
 func TestAutoBound(t *testing.T) {
-	keys := 8 << 10 // of 4 KiB: 32 MiB
+	keys := 4 << 10 // of 4 KiB: 16 MiB
 	if os.Getenv("QSFS_LONG") != "" {
 		keys = 256 << 10
 	}

@@ -66,10 +66,10 @@ func (a *Applier) Discard() { a.txn.Discard() }
 // Add takes one change. The transaction is written when it is full.
 func (a *Applier) Add(c Change) error {
 	need := len(c.Key) + len(c.Value) + 128
-	if a.active || a.rebuild {
-		need += 2*len(c.Key) + 192 // a version and a tombstone beside it
+	if a.active || a.rebuild || a.hasVersions() {
+		need += 2*versionSize(c.Key) + len(c.Key) + 64 // versions and a tombstone beside it
 	}
-	if a.size+need > maxTxnBytes || a.entries+len(a.live)+4 > maxTxnEntries {
+	if a.size+need > maxTxnBytes || a.entries+len(a.live)+8 > maxTxnEntries {
 		if err := a.flush(nil); err != nil {
 			return err
 		}

@@ -30,15 +30,20 @@ func (x *Index) Prune(from []byte, policy Policy, limit int) (next []byte, dropp
 		if err != nil {
 			return nil, dropped, left, err
 		}
-		if seen += len(list); seen > limit && seen > len(list) || a.entries+len(list)+len(a.live) > maxTxnEntries && a.entries > 0 {
+		if seen += len(list); seen > limit && seen > len(list) || a.entries > 0 && !a.roomToPrune(key, len(list)) {
 			next = versionsOf(key)
 			break
 		}
-		n, err := a.prune(key, list, present)
+		n, whole, err := a.prune(key, list, present)
 		if err != nil {
 			return nil, dropped, left, err
 		}
-		dropped, left = dropped+n, left+len(list)-n
+		dropped += n
+		if !whole {
+			next = versionsOf(key) // the rest of this key
+			break
+		}
+		left += len(list) - n
 		if present {
 			left--
 		}
@@ -73,23 +78,32 @@ func (x *Index) group(txn *badger.Txn, it *badger.Iterator) (key []byte, list []
 	return key, list, present, nil
 }
 
+// roomToPrune says whether the transaction can take that many more deletes of versions of key.
+func (a *Applier) roomToPrune(key []byte, n int) bool {
+	return a.size+n*versionSize(key) <= maxTxnBytes && a.entries+len(a.live)+n+4 <= maxTxnEntries
+}
+
 // prune drops the versions of one key that the policy does not want. One transaction may be too
-// small for those of one key: what is left over is dropped next time.
-func (a *Applier) prune(key []byte, list []Version, present bool) (dropped int, err error) {
+// small for those of one key; then it is not whole.
+func (a *Applier) prune(key []byte, list []Version, present bool) (dropped int, whole bool, err error) {
 	// From the oldest on, so that what is interrupted leaves no version without the delete above it.
 	keep := a.policy.Keep(list)
 	for i := len(list) - 1; i >= 0; i-- {
 		v := list[i]
-		if keep[i] || present && i == 0 || a.entries+len(a.live) >= maxTxnEntries {
+		if keep[i] || present && i == 0 {
 			continue
 		}
+		if !a.roomToPrune(key, 1) {
+			return dropped, false, nil
+		}
 		a.entries++
+		a.size += versionSize(key)
 		dropped++
 		a.versions--
 		a.account(key, v, -1)
 		if err := a.txn.Delete(versionKey(key, v.Seq)); err != nil {
-			return dropped, a.x.fail(err)
+			return dropped, false, a.x.fail(err)
 		}
 	}
-	return dropped, nil
+	return dropped, true, nil
 }

@@ -55,6 +55,11 @@ func versionKey(key []byte, seq segfile.Seq) []byte {
 	return binary.BigEndian.AppendUint64(versionsOf(key), ^uint64(seq))
 }
 
+// versionSize bounds what a version of key takes in a transaction.
+func versionSize(key []byte) int {
+	return len(key) + bytes.Count(key, []byte{0}) + 11 + entryFixed + 4 + 32
+}
+
 // splitVersionKey undoes versionKey.
 func splitVersionKey(p []byte) (key []byte, seq segfile.Seq, err error) {
 	if len(p) < 12 || p[0] != prefixVersion {

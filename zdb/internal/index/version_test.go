@@ -1,8 +1,10 @@
 package index
 
 import (
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"qsfs/zdb/segfile"
@@ -61,5 +63,53 @@ func TestLeftOver(t *testing.T) {
 	look("after it")
 	if live := x.Live()[1]; live != cost([]byte("other"), &Version{Location: segfile.Location{Length: 1}}) {
 		t.Errorf("%d live bytes", live)
+	}
+}
+
+// TestPruneLongKeys drops more than one transaction takes, of many long keys and of one key with very many versions.
+func TestPruneLongKeys(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		keys, versions int
+		length         int
+	}{{"long keys", 1500, 2, 4096}, {"many versions", 1, 10000, 10}} {
+		x, err := Open(filepath.Join(t.TempDir(), "1"), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seq := segfile.Seq(1)
+		var list []Change
+		for range c.versions + 1 {
+			for k := range c.keys {
+				key := fmt.Sprintf("%06d", k) + strings.Repeat("\x00", c.length-6) // twice as long in a version
+				list = append(list, change(key, seq, false))
+				seq++
+			}
+		}
+		feed(t, x, Policy{KeepLast: 1 << 20}, list...)
+		var gone []Change
+		for k := range c.keys {
+			gone = append(gone, change(fmt.Sprintf("%06d", k)+strings.Repeat("\x00", c.length-6), seq, true))
+			seq++
+		}
+		feed(t, x, Policy{KeepLast: 1 << 20}, gone...)
+		if got, want := x.Versions(), int64(c.keys*(c.versions+2)); got != want {
+			t.Fatalf("%s: %d versions, want %d", c.name, got, want)
+		}
+		for from := []byte(nil); ; {
+			next, _, _, err := x.Prune(from, Policy{}, 4096)
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			if from = next; from == nil {
+				break
+			}
+		}
+		if got := x.Versions(); got != 0 {
+			t.Errorf("%s: %d versions are left", c.name, got)
+		}
+		if err := x.Retire(false); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
