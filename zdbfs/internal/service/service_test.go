@@ -240,8 +240,10 @@ func TestEvictAndMiss(t *testing.T) {
 	m.mount()
 	data := pattern(3, 20<<20)
 	writeSynced(t, m.path("big"), data)
-	if _, err := m.control().Sync(context.Background(), control.SyncRequest{Remote: true, Seal: true}); err != nil {
-		t.Fatal(err)
+	for _, state := range []string{"first", "a second time, with nothing new"} {
+		if _, err := m.control().Sync(context.Background(), control.SyncRequest{Remote: true, Seal: true}); err != nil {
+			t.Fatalf("seal %s: %v", state, err)
+		}
 	}
 	m.z.with(func() { m.z.consent = "a node is down" })
 	r, err := m.control().Evict(context.Background(), control.EvictRequest{All: true})

@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
+	"qsfs/zdb"
 	"qsfs/zdbfs/internal/control"
 	"qsfs/zdbfs/internal/exit"
 	"qsfs/zstor/client"
@@ -133,7 +135,7 @@ func (s *Service) Sync(ctx context.Context, r control.SyncRequest) (control.Sync
 		return control.SyncReply{}, fmt.Errorf("sync: %w", err)
 	}
 	if r.Seal {
-		if _, err := s.eng.data.Seal(ctx); err != nil {
+		if _, err := s.eng.data.Seal(ctx); err != nil && !errors.Is(err, zdb.ErrEmpty) {
 			return control.SyncReply{}, fmt.Errorf("seal: %w", err)
 		}
 	}
