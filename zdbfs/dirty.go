@@ -119,6 +119,9 @@ func (fs *FS) Unflushed() (n int64, since time.Time) {
 	return n, since
 }
 
+// Buffered is how much content is in memory and not in the local log.
+func (fs *FS) Buffered() int64 { return fs.dirty.bytes.Load() }
+
 func (d *dirtyQueue) size() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

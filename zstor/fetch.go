@@ -60,7 +60,7 @@ func (s *Store) Stripe(ctx context.Context, ns string, segment uint32, off int64
 	f, err := s.share(ctx, m, stripe)
 	if err != nil {
 		s.log.Warn("cannot read a dispersed segment", "segment", segmentObject(k), "offset", off, "error", err)
-		return client.Stripe{}, nil, wireError(err)
+		return client.Stripe{}, nil, &client.StripeError{Span: client.Span{Offset: start, Length: n}, Err: wireError(err)}
 	}
 	if int64(len(f.plain)) != n {
 		f.leave()

@@ -1,6 +1,7 @@
 package bazil
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"syscall"
@@ -82,18 +83,27 @@ func (s *server) read(r *fuse.ReadRequest) {
 	_ = s.send(r.ID, p[:n])
 }
 
-// writeFile hands the data on in the buffer of the request: Write has copied it when it returns.
+// writeFile hands the data on in the buffer of the request: Write has copied it when it returns. While room is short, when
+// hundreds may wait for it, a small write takes its data along and gives back the buffer, which is as large as the largest.
 func (s *server) writeFile(r *fuse.WriteRequest) {
 	fl := zdbfs.WriteFlags{Cache: r.Flags&fuse.WriteCache != 0, KillPriv: r.Flags&fuse.WriteKillSUIDGID != 0}
-	n, err := s.fs.Write(background, zdbfs.Ino(r.Node), zdbfs.Handle(r.Handle), r.Offset, r.Data, fl)
-	release(r.Header)
+	h, id, file, off, data := r.Header, r.ID, zdbfs.Handle(r.Handle), r.Offset, r.Data
+	copied := len(data) <= maxRead/2 && s.opt.DirectWrites()
+	if copied {
+		data = bytes.Clone(data)
+		release(h)
+	}
+	n, err := s.fs.Write(background, zdbfs.Ino(h.Node), file, off, data, fl)
+	if !copied {
+		release(h)
+	}
 	if err != nil {
-		s.fail(r.ID, errno(err))
+		s.fail(id, errno(err))
 		return
 	}
 	var b [8]byte
 	native.PutUint32(b[:], uint32(n))
-	_ = s.send(r.ID, b[:])
+	_ = s.send(id, b[:])
 }
 
 func (s *server) fsync(r *fuse.FsyncRequest) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -52,6 +53,8 @@ type testServer struct {
 	fetches atomic.Int64
 	fetched atomic.Int64
 	full    atomic.Bool
+	hold    atomic.Bool // writes wait
+	held    atomic.Int64
 }
 
 func serveTest(dir, options string) error {
@@ -98,6 +101,11 @@ func (s *testServer) open(options string) error {
 		Admit: func(_ context.Context, _ zdbfs.Ino, _ int, fl zdbfs.WriteFlags) error {
 			if s.full.Load() && !fl.Cache {
 				return syscall.ENOSPC
+			}
+			s.held.Add(1)
+			defer s.held.Add(-1)
+			for s.hold.Load() {
+				time.Sleep(5 * time.Millisecond)
 			}
 			return nil
 		},
@@ -161,6 +169,14 @@ func (s *testServer) command(words []string) (string, error) {
 	case "full":
 		s.full.Store(words[1] == "on")
 		return "ok", nil
+	case "hold":
+		s.hold.Store(words[1] == "on")
+		return "ok", nil
+	case "held": // writes that are held up, and the bytes of memory in use
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return fmt.Sprintf("%d %d", s.held.Load(), m.HeapAlloc), nil
 	case "readonly":
 		s.mount.SetReadOnly()
 		return "ok", nil

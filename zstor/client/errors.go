@@ -43,7 +43,34 @@ type Error struct {
 	Code      string // stable word
 	Reason    string
 	Temporary bool
+	Stripe    *Span // of a segment: the bytes that cannot be read, if it is about them
 	kind      error
+}
+
+// Span is a range of bytes.
+type Span struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// StripeError is the failure to read one stripe of a segment.
+type StripeError struct {
+	Span
+	Err error
+}
+
+// Error gives the reason.
+func (e *StripeError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *StripeError) Unwrap() error { return e.Err }
+
+// Span gives the bytes of the stripe that could not be read; none if the answer was not about one.
+func (e *Error) Span() (off, n int64) {
+	if e.Stripe == nil {
+		return 0, 0
+	}
+	return e.Stripe.Offset, e.Stripe.Length
 }
 
 // Error gives the reason.
@@ -121,8 +148,9 @@ type ErrorBody struct {
 	Code      string `json:"code"`
 	Error     string `json:"error"`
 	Temporary bool   `json:"temporary,omitempty"`
+	Stripe    *Span  `json:"stripe,omitempty"`
 }
 
 func (b ErrorBody) toError(status int) error {
-	return &Error{Status: status, Code: b.Code, Reason: b.Error, Temporary: b.Temporary, kind: sentinelOf(b.Code)}
+	return &Error{Status: status, Code: b.Code, Reason: b.Error, Temporary: b.Temporary, Stripe: b.Stripe, kind: sentinelOf(b.Code)}
 }

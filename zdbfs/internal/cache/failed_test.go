@@ -62,6 +62,41 @@ func TestFailureIsRememberedBriefly(t *testing.T) {
 	})
 }
 
+// TestNeighboursOfAFailure: what can be read is read, next to what cannot, whatever the hint says of where stripes begin: while
+// the other one is waited for, and while its failure is remembered.
+func TestNeighboursOfAFailure(t *testing.T) {
+	for _, blunt := range []bool{false, true} {
+		dir := t.TempDir()
+		c := open(t, dir, 1<<30)
+		synctest.Test(t, func(t *testing.T) {
+			const timeout = 30 * time.Second
+			src := &source{data: pattern(6, 8000), size: 1000, lost: 5500, blunt: blunt}
+			f := NewFetcher(c, src, FetcherOptions{Timeout: timeout, StripeHint: 4000})
+			defer f.Close()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, err := f.Fetch(t.Context(), seg, 5500, 10); !errors.Is(err, errAway) {
+					t.Errorf("the lost stripe: %v", err)
+				}
+			})
+			time.Sleep(timeout / 2)
+			wg.Go(func() {
+				if _, err := f.Fetch(t.Context(), seg, 6500, 10); err != nil {
+					t.Errorf("blunt %v: the stripe behind, while the lost one is waited for: %v", blunt, err)
+				}
+			})
+			wg.Wait()
+			if _, err := f.Fetch(t.Context(), seg, 5500, 10); !errors.Is(err, errAway) {
+				t.Errorf("the lost stripe: %v", err)
+			}
+			start := time.Now()
+			if _, err := f.Fetch(t.Context(), seg, 4500, 10); err != nil || time.Since(start) > 0 {
+				t.Errorf("blunt %v: the stripe before, after that: %v after %v", blunt, err, time.Since(start))
+			}
+		})
+	}
+}
+
 // TestDamageIsNotRemembered: an answer that came at once is asked for again at once.
 func TestDamageIsNotRemembered(t *testing.T) {
 	bad := errors.New("damaged")

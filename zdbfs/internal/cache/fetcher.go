@@ -29,8 +29,9 @@ type Source interface {
 
 // FetcherOptions of a Fetcher.
 type FetcherOptions struct {
-	// Timeout is how long a read waits for a stripe, all attempts together (30 s).
-	Timeout time.Duration
+	// Timeout is how long a stripe is asked for again, all attempts together (30 s). An attempt under way then has Grace
+	// more (1 s): a source that keeps the same time has the better reason, and knows which stripe it was.
+	Timeout, Grace time.Duration
 	// StripeHint is the usual size of a stripe (1 MiB): readers of the same one are merged by it. A
 	// wrong hint costs an extra round, nothing else.
 	StripeHint int64
@@ -70,7 +71,7 @@ type Fetcher struct {
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
-	failed  map[flightKey]failure // of late
+	failed  map[Segment][]failure // of late
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -80,9 +81,10 @@ type flightKey struct {
 	round int64 // offset in units of the hint
 }
 
-// flight is one fetch; done is closed when stripe or err is set, gone when the stripe is in the cache
-// and a new flight may begin.
+// flight is one fetch of the stripe that holds byte off; done is closed when stripe or err is set, gone when the stripe is
+// in the cache and a new flight may begin.
 type flight struct {
+	off    int64
 	done   chan struct{}
 	gone   chan struct{}
 	stripe Stripe
@@ -93,6 +95,9 @@ type flight struct {
 func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = time.Second
 	}
 	if o.StripeHint == 0 {
 		o.StripeHint = 1 << 20
@@ -110,7 +115,7 @@ func NewFetcher(c *Cache, s Source, o FetcherOptions) *Fetcher {
 	return &Fetcher{
 		ctx: ctx, cancel: cancel,
 		cache: c, source: s, opt: o, parallel: semaphore.NewWeighted(o.Parallel),
-		flights: make(map[flightKey]*flight), failed: make(map[flightKey]failure),
+		flights: make(map[flightKey]*flight), failed: make(map[Segment][]failure),
 	}
 }
 
@@ -131,12 +136,12 @@ func (f *Fetcher) Fetch(ctx context.Context, seg Segment, off, n int64) ([]byte,
 
 // next fills the front of p with what one stripe has.
 func (f *Fetcher) next(ctx context.Context, seg Segment, off int64, p []byte) (int, error) {
-	for {
+	for start := time.Now(); ; {
 		if n := f.cache.ReadAt(seg, off, p); n > 0 {
 			return n, nil
 		}
 		key := flightKey{seg, off / f.opt.StripeHint}
-		if err := f.recently(ctx, key); err != nil {
+		if err := f.recently(ctx, seg, off); err != nil {
 			return 0, err
 		}
 		fl, err := f.join(key, off)
@@ -148,7 +153,7 @@ func (f *Fetcher) next(ctx context.Context, seg Segment, off int64, p []byte) (i
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		if fl.err != nil {
+		if fl.err != nil && (fl.fails(off) || time.Since(start) >= f.opt.Timeout*3/4) {
 			return 0, fl.err
 		}
 		if at := off - fl.stripe.Offset; at >= 0 && at < int64(len(fl.stripe.Data)) {
@@ -174,7 +179,7 @@ func (f *Fetcher) join(key flightKey, off int64) (*flight, error) {
 	if fl := f.flights[key]; fl != nil {
 		return fl, nil
 	}
-	fl := &flight{done: make(chan struct{}), gone: make(chan struct{})}
+	fl := &flight{off: off, done: make(chan struct{}), gone: make(chan struct{})}
 	f.flights[key] = fl
 	f.wg.Add(1)
 	go func() {
@@ -182,7 +187,7 @@ func (f *Fetcher) join(key flightKey, off int64) (*flight, error) {
 		var inVain bool
 		fl.stripe, inVain, fl.err = f.fetch(seg, off)
 		// Before anybody hears of it, so that who asks again at once does not wait again.
-		f.remember(key, fl.err, inVain)
+		f.remember(seg, off, fl.err, inVain)
 		close(fl.done)
 		if fl.err == nil {
 			if err := f.cache.Put(seg, fl.stripe.Offset, fl.stripe.Data); err != nil {
@@ -198,14 +203,23 @@ func (f *Fetcher) join(key flightKey, off int64) (*flight, error) {
 	return fl, nil
 }
 
+// fails says whether what failed is known to hold byte off too. Where it is not known, nobody is sent to wait a second time
+// who has waited for most of the time with it.
+func (fl *flight) fails(off int64) bool {
+	from, to := span(fl.err, fl.off)
+	return from <= off && off < to
+}
+
 // fetch asks the source until it answers, says that asking is useless, or time is up: then it was in vain.
 func (f *Fetcher) fetch(seg Segment, off int64) (_ Stripe, inVain bool, _ error) {
-	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout)
+	asking, stop := context.WithTimeout(f.ctx, f.opt.Timeout)
+	defer stop()
+	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout+f.opt.Grace)
 	defer cancel()
 	fail := func(err error) (Stripe, bool, error) {
-		return Stripe{}, ctx.Err() != nil, &FetchError{seg, off, err}
+		return Stripe{}, asking.Err() != nil, &FetchError{seg, off, err}
 	}
-	if err := f.parallel.Acquire(ctx, 1); err != nil {
+	if err := f.parallel.Acquire(asking, 1); err != nil {
 		return fail(fmt.Errorf("no free slot within %v", f.opt.Timeout))
 	}
 	defer f.parallel.Release(1)
@@ -226,7 +240,7 @@ func (f *Fetcher) fetch(seg Segment, off int64) (_ Stripe, inVain bool, _ error)
 		}
 		timer := time.NewTimer(wait)
 		select {
-		case <-ctx.Done():
+		case <-asking.Done():
 			timer.Stop()
 			return fail(fmt.Errorf("gave up after %v: %w", f.opt.Timeout, last))
 		case <-timer.C:

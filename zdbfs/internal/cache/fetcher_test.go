@@ -21,6 +21,8 @@ type source struct {
 	calls atomic.Int64
 	gate  chan struct{} // nil: no waiting
 	fail  func(call int64) error
+	lost  int64 // the stripe that holds this byte fails with errAway; 0: none
+	blunt bool  // errors do not say which stripe it was
 
 	answering atomic.Int64
 }
@@ -38,13 +40,31 @@ func (s *source) Stripe(ctx context.Context, _ Segment, off int64) (Stripe, erro
 	}
 	if s.fail != nil {
 		if err := s.fail(call); err != nil {
-			return Stripe{}, err
+			return Stripe{}, s.failed(err, off/s.size*s.size)
 		}
 	}
 	from := off / s.size * s.size
+	if s.lost != 0 && s.lost/s.size*s.size == from {
+		return Stripe{}, s.failed(errAway, from)
+	}
 	to := min(from+s.size, int64(len(s.data)))
 	return Stripe{Offset: from, SegmentLength: int64(len(s.data)), Data: s.data[from:to]}, nil
 }
+
+func (s *source) failed(err error, from int64) error {
+	if s.blunt {
+		return err
+	}
+	return stripeError{err, from, s.size}
+}
+
+type stripeError struct {
+	error
+	off, n int64
+}
+
+func (e stripeError) Span() (off, n int64) { return e.off, e.n }
+func (e stripeError) Unwrap() error        { return e.error }
 
 func (s *source) Temporary(err error) bool { return errors.Is(err, errAway) }
 

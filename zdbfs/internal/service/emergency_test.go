@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,6 +104,29 @@ func TestEvictFullKeepsWhatIsWeak(t *testing.T) {
 	dropKernelCaches(t)
 	for i := range n - 1 {
 		wantFile(t, m.path(fmt.Sprint(i)), data)
+	}
+	m.stop()
+}
+
+// TestWhatIsInMemoryTakesRoom: what was written and is in no segment yet counts as well. Looking at the segments does not make
+// room for it again.
+func TestWhatIsInMemoryTakesRoom(t *testing.T) {
+	m := newMachine(t, `segment_size_data = "1MiB"`, `cache_size = "16MiB"`)
+	b, err := os.ReadFile(m.config)
+	must(t, err)
+	for _, slow := range []string{"sync_interval", "flush_interval"} {
+		b = regexp.MustCompile(slow+` = "[^"]*"`).ReplaceAll(b, []byte(slow+` = "1m"`))
+	}
+	must(t, os.WriteFile(m.config, b, 0o600))
+	m.mount()
+	data := pattern(8, 1<<20)
+	n := 0
+	for err = nil; n < 40 && err == nil; n++ {
+		err = writeDirect(m.path(fmt.Sprint(n)), data)
+		time.Sleep(evictEvery / 4) // it looks all the time
+	}
+	if !errors.Is(err, syscall.ENOSPC) || n > 20 {
+		t.Errorf("%d MiB went into a cache of 16, and then %v: %+v", n, err, m.status().Cache)
 	}
 	m.stop()
 }

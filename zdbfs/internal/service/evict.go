@@ -42,6 +42,8 @@ type evictor struct {
 	// would be refused.
 	emergency bool
 	pressure  *pressure
+	// buffered is what was let in and is in no segment yet.
+	buffered func() int64
 	// receipt reads the receipt of a segment; one that is not for all of it is an error.
 	receipt receiptFunc
 	state   string
@@ -84,7 +86,9 @@ type usage struct {
 	local       int64 // bytes of local data segments
 	undispersed int64 // of those that cannot go, whatever the nodes say
 	weak        int64 // the part of undispersed that is dispersed, though not at full strength
+	buffered    int64 // bytes on their way into a segment
 	stripes     int64
+	allPinned   bool              // the pressure was told so of all that is local
 	candidates  []zdb.SegmentInfo // local, sealed, with a receipt that suffices
 }
 
@@ -92,7 +96,8 @@ func (u usage) used() int64 { return u.local + u.stripes }
 
 // measure looks at what is here.
 func (e *evictor) measure() usage {
-	u := usage{stripes: e.cache.Size()}
+	// What is in memory first: counted twice is better than not at all.
+	u := usage{buffered: e.buffered(), stripes: e.cache.Size()}
 	for _, s := range e.data.Segments() {
 		u.segments++
 		if !s.Local {
@@ -171,10 +176,11 @@ func (e *evictor) pass(ctx context.Context, age time.Duration) {
 	if u.above(highWater) {
 		// Told early: writers need not wait for the answers of zstor. What did not go in the last pass is not expected to.
 		pinned := u.undispersed
-		if e.hasProblem() {
+		u.allPinned = e.hasProblem()
+		if u.allPinned {
 			pinned = u.local
 		}
-		e.pressure.update(u.budget, pinned, age)
+		e.pressure.update(u.budget, pinned+u.buffered, age)
 		problem = e.reduce(ctx, u)
 		u = e.measure()
 	}
@@ -183,7 +189,7 @@ func (e *evictor) pass(ctx context.Context, age time.Duration) {
 	if problem != "" {
 		pinned = u.local // whatever the reason, it does not go
 	}
-	e.pressure.update(u.budget, pinned, age)
+	e.pressure.update(u.budget, pinned+u.buffered, age)
 }
 
 func (u usage) above(share float64) bool { return float64(u.used()) > share*float64(u.budget) }
@@ -192,10 +198,10 @@ func (u usage) above(share float64) bool { return float64(u.used()) > share*floa
 // is not. Segments that are safe but not at full strength go only when writes would suffer otherwise.
 func (e *evictor) reduce(ctx context.Context, u usage) (problem string) {
 	target := int64(lowWater * float64(u.budget))
-	local, left, problem := e.reduceTo(ctx, u.local, e.byAge(u.candidates), target, false)
+	local, left, problem := e.reduceTo(ctx, u, u.local, e.byAge(u.candidates), target, false)
 	if problem != "" && e.emergency && ctx.Err() == nil && float64(local) > highWater*float64(u.budget) {
 		e.bestFirst(left)
-		_, _, problem = e.reduceTo(ctx, local, left, target, true)
+		_, _, problem = e.reduceTo(ctx, u, local, left, target, true)
 	}
 	if problem == notDispersed && u.weak > 0 {
 		problem = fmt.Sprintf(`%s of what is left are not at full strength, and evict = "full" keeps them`, control.Bytes(u.weak))
@@ -217,7 +223,7 @@ func (e *evictor) bestFirst(queue []candidate) {
 }
 
 // reduceTo goes through a queue once. It gives the local bytes that are left and what stayed.
-func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, target int64, emergency bool) (int64, []candidate, string) {
+func (e *evictor) reduceTo(ctx context.Context, u usage, local int64, queue []candidate, target int64, emergency bool) (int64, []candidate, string) {
 	var left []candidate
 	why := notDispersed
 	for local+e.cache.Size() > target {
@@ -235,7 +241,11 @@ func (e *evictor) reduceTo(ctx context.Context, local int64, queue []candidate, 
 				continue
 			}
 			local -= c.Size
-			e.pressure.evicted()
+			counted := int64(0)
+			if u.allPinned {
+				counted = c.Size // there is room now, and the next segment may take zstor a while
+			}
+			e.pressure.evicted(counted)
 		case ok:
 			e.cache.DropColdest()
 		default:

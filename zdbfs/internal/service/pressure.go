@@ -43,6 +43,7 @@ type pressure struct {
 	counted int64         // undispersed at the last update
 	left    time.Time     // when something left last
 	stalled bool          // somebody waited in vain since
+	closing bool          // nothing leaves any more
 	news    chan struct{} // closed at the next change
 }
 
@@ -67,11 +68,21 @@ func (p *pressure) update(budget, undispersed int64, age time.Duration) {
 	p.overdue.Store(int64(max(age-p.maxAge, 0)))
 }
 
-// evicted says that a segment has left: who waits for room has reason to.
-func (p *pressure) evicted() {
+// evicted says that a segment has left: who waits for room has reason to. n are those of its bytes that counted.
+func (p *pressure) evicted(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left, p.stalled = time.Now(), false
+	p.counted -= n
+	p.undispersed.Add(-n)
+	p.tellLocked()
+}
+
+// close ends the waiting: nobody measures from now on. What the kernel has accepted is still taken, from its reserve.
+func (p *pressure) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
 	p.tellLocked()
 }
 
@@ -92,7 +103,18 @@ func (p *pressure) level() float64 {
 // tight says that writers should hear of a full filesystem without a cache in between.
 func (p *pressure) tight() bool { return p.level() >= fullFrom }
 
-func (p *pressure) fits(n int) bool { return int64(n) <= p.budget.Load()-p.undispersed.Load() }
+// take counts n bytes in if they fit: many wait, and what one takes is not there for the next.
+func (p *pressure) take(n int) bool {
+	for {
+		u := p.undispersed.Load()
+		if int64(n) > p.budget.Load()-u {
+			return false
+		}
+		if p.undispersed.CompareAndSwap(u, u+int64(n)) {
+			return true
+		}
+	}
+}
 
 func (p *pressure) full() bool { return p.undispersed.Load() >= p.budget.Load() }
 
@@ -114,7 +136,7 @@ func (p *pressure) delay() time.Duration {
 
 // admit is zdbfs.Options.Admit.
 func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.WriteFlags) error {
-	if !p.fits(n) && !p.await(ctx, n) {
+	if !p.take(n) && !p.await(ctx, n) {
 		if !fl.Cache {
 			return syscall.ENOSPC
 		}
@@ -124,8 +146,8 @@ func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.Write
 			p.overdrawn.Add(-int64(n))
 			return syscall.ENOSPC
 		}
+		p.undispersed.Add(int64(n))
 	}
-	p.undispersed.Add(int64(n))
 	d := p.delay()
 	if d < time.Millisecond {
 		return nil
@@ -140,22 +162,22 @@ func (p *pressure) admit(ctx context.Context, _ zdbfs.Ino, n int, fl zdbfs.Write
 	return nil
 }
 
-// await waits for room while data leaves for the nodes or from the cache: a writer that is faster than they are is slowed to
+// await waits for room and takes it, while data leaves for the nodes or from the cache: a writer that is faster than they are is slowed to
 // their speed and not refused.
 func (p *pressure) await(ctx context.Context, n int) bool {
 	start := time.Now()
 	for {
 		p.mu.Lock()
-		news, left, stalled := p.news, p.left, p.stalled
+		news, left, stalled, closing := p.news, p.left, p.stalled, p.closing
 		p.mu.Unlock()
-		if p.fits(n) {
+		if p.take(n) {
 			return true
 		}
 		if !stalled && left.Before(start) {
 			left = start
 		}
 		rest := min(roomPatience-time.Since(left), longestWait-time.Since(start))
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || closing {
 			return false
 		}
 		if rest <= 0 {

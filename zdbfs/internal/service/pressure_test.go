@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -65,7 +66,7 @@ func TestRoomIsWaitedFor(t *testing.T) {
 		}
 		later := func(d time.Duration, f func()) { go func() { time.Sleep(d); f() }() }
 		p.update(budget, budget, 0)
-		later(4*time.Second, p.evicted) // a segment goes, though not what this writer needs
+		later(4*time.Second, func() { p.evicted(0) }) // a segment goes, though not what this writer needs
 		later(8*time.Second, func() { p.update(budget, budget-2*piece, 0) })
 		if d, err := ask(); err != nil || d != 8*time.Second {
 			t.Errorf("room after 8 s: %v after %v", err, d)
@@ -85,7 +86,7 @@ func TestRoomIsWaitedFor(t *testing.T) {
 		if d, err := ask(); err != syscall.ENOSPC || d != 0 {
 			t.Errorf("still nothing leaves: %v after %v", err, d)
 		}
-		p.evicted()
+		p.evicted(0)
 		later(2*time.Second, func() { p.update(budget, 0, 0) })
 		if d, err := ask(); err != nil || d != 2*time.Second {
 			t.Errorf("something leaves again: %v after %v", err, d)
@@ -93,11 +94,51 @@ func TestRoomIsWaitedFor(t *testing.T) {
 		// Something always leaves, and never enough.
 		p.update(budget, budget, 0)
 		for i := range 30 {
-			later(time.Duration(i)*time.Second, p.evicted)
+			later(time.Duration(i)*time.Second, func() { p.evicted(0) })
 		}
 		if d, err := ask(); err != syscall.ENOSPC || d != longestWait {
 			t.Errorf("never enough: %v after %v", err, d)
 		}
 		time.Sleep(time.Minute) // the last of them
+	})
+}
+
+// TestRoomIsTakenOnce: many wait, and what leaves lets in as many as it makes room for. Who waits when everything ends is not
+// kept: what the kernel has accepted is taken, the rest refused.
+func TestRoomIsTakenOnce(t *testing.T) {
+	const budget, piece = 100 << 20, 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		p := newPressure(time.Minute)
+		p.update(budget, budget, 0)
+		var in, out atomic.Int64
+		for range 300 {
+			go func() {
+				if err := p.admit(t.Context(), 1, piece, zdbfs.WriteFlags{}); err == nil {
+					in.Add(1)
+				} else {
+					out.Add(1)
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		for i, left := range []int64{0, 4, 3, 0, 2} {
+			before := in.Load()
+			p.evicted(left * piece)
+			time.Sleep(200 * time.Millisecond)
+			if n := in.Load() - before; n != left {
+				t.Errorf("eviction %d: room for %d was made, %d came in", i, left, n)
+			}
+		}
+		if n := out.Load(); n != 0 {
+			t.Fatalf("%d were refused", n)
+		}
+		var cached error
+		go func() { cached = p.admit(t.Context(), 1, piece, zdbfs.WriteFlags{Cache: true}) }()
+		time.Sleep(time.Second)
+		p.close()
+		time.Sleep(200 * time.Millisecond)
+		if n := in.Load() + out.Load(); n != 300 || cached != nil {
+			t.Errorf("%d of 300 wait no more; a cached write: %v", n, cached)
+		}
 	})
 }

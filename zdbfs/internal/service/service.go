@@ -297,7 +297,7 @@ func (s *Service) openCore(ctx context.Context) error {
 	s.evictor = &evictor{
 		zstor: s.zstor, data: s.eng.data, cache: s.cache, budget: budget,
 		dir: s.state.path(dataDir, client.NamespaceData), emergency: q.Evict != config.EvictFull,
-		pressure: s.pressure, receipt: s.opt.receipt, state: s.state.dir, log: s.log,
+		pressure: s.pressure, buffered: s.fs.Buffered, receipt: s.opt.receipt, state: s.state.dir, log: s.log,
 		receipts: make(map[zdb.SegmentID]known), refused: make(map[zdb.SegmentID]refusal),
 	}
 	s.link = &link{

@@ -35,6 +35,7 @@ func (s *Service) stop() error {
 	ctx := context.Background()
 	s.opt.Notify("STOPPING=1\nSTATUS=unmounting")
 	s.unmount()
+	s.pressure.close()
 	s.cancel()
 	s.loops.Wait()
 	s.link.stop()

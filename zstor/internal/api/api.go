@@ -135,7 +135,12 @@ func answer(w http.ResponseWriter, r *http.Request, log *slog.Logger, out any, e
 
 func errorBody(err error) (int, client.ErrorBody) {
 	status, code := client.StatusOf(err)
-	return status, client.ErrorBody{Code: code, Error: err.Error(), Temporary: Temporary(err)}
+	body := client.ErrorBody{Code: code, Error: err.Error(), Temporary: Temporary(err)}
+	var stripe *client.StripeError
+	if errors.As(err, &stripe) {
+		body.Stripe = &stripe.Span
+	}
+	return status, body
 }
 
 // Temporary reports whether asking again later can help.

@@ -147,6 +147,29 @@ func TestErrorsArriveBeforeAndInsideAStream(t *testing.T) {
 	}
 }
 
+// TestAFailedStripeIsNamed: who cannot be given a stripe learns which bytes that is about.
+func TestAFailedStripeIsNamed(t *testing.T) {
+	s := &service{}
+	c, _ := start(t, s)
+	s.err = fmt.Errorf("read: %w", &client.StripeError{Span: client.Span{Offset: 3000, Length: 1000}, Err: client.ErrUnavailable})
+	_, err := c.Stripe(t.Context(), "zdbfs-data", 7, 3400)
+	var e *client.Error
+	if !errors.Is(err, client.ErrUnavailable) || !errors.As(err, &e) || !e.Temporary {
+		t.Fatalf("got %v", err)
+	}
+	if off, n := e.Span(); off != 3000 || n != 1000 {
+		t.Errorf("it names %d bytes at %d", n, off)
+	}
+	s.err = client.ErrNotDispersed
+	_, err = c.Stripe(t.Context(), "zdbfs-data", 7, 3400)
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v", err)
+	}
+	if _, n := e.Span(); n != 0 {
+		t.Errorf("an error about no stripe names %d bytes", n)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	c, _ := start(t, &service{})
 	if _, err := c.Stripe(t.Context(), "x", 1, -5); !errors.Is(err, client.ErrBadRequest) {
