@@ -23,7 +23,7 @@ func (n *Namespace) plan() (compactPlan, bool) {
 	list := n.candidates()
 	total, goal, debt := n.lookAtDebt()
 	p := compactPlan{rate: max(0, n.o.Compaction.RateBytes)}
-	if debt > debtUrgent || !n.space.ample(2*n.o.SegmentSize) {
+	if debt > debtUrgent || !n.space.ample(2*n.log.SegmentSize()) {
 		p.rate = 0
 	}
 	if len(list) == 0 {
@@ -97,7 +97,7 @@ func (n *Namespace) gain(s SegmentInfo) int64 {
 }
 
 func (n *Namespace) isTiny(s SegmentInfo) bool {
-	return s.Local && s.Length <= n.o.SegmentSize/tinyShare
+	return s.Local && s.Length <= n.log.SegmentSize()/tinyShare
 }
 
 // tiny takes tiny segments, together not more than one full one.
@@ -105,7 +105,7 @@ func (n *Namespace) tiny(list []SegmentInfo) []SegmentInfo {
 	var out []SegmentInfo
 	size := int64(0)
 	for _, s := range list {
-		if n.isTiny(s) && size+s.Length <= n.o.SegmentSize {
+		if n.isTiny(s) && size+s.Length <= n.log.SegmentSize() {
 			out = append(out, s)
 			size += s.Length
 		}
@@ -135,7 +135,7 @@ func (n *Namespace) worthwhile(all bool, total *int64) iter.Seq[[]SegmentInfo] {
 	n.reviewNeeded(true)
 	list := n.candidates()
 	list = slices.DeleteFunc(list, func(s SegmentInfo) bool { return n.gain(s)*100 < s.Length && !n.isTiny(s) })
-	if !n.space.ample(2 * n.o.SegmentSize) {
+	if !n.space.ample(2 * n.log.SegmentSize()) {
 		n.emptiestFirst(list) // each makes room for the next; else in order, so that fewer tombstones are needed
 	}
 	for _, s := range list {

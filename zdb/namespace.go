@@ -187,6 +187,13 @@ func (n *Namespace) Seal(ctx context.Context) (SegmentID, error) {
 	return id, n.public(err)
 }
 
+// SetSegmentSize changes the length at which the active segment is sealed, from the next batch on until the namespace is
+// closed; 0 is the default.
+func (n *Namespace) SetSegmentSize(size int64) {
+	set(&size, DefaultSegmentSize)
+	n.log.SetSegmentSize(size)
+}
+
 // Evict removes d<id> of a sealed segment from this machine. Who is reading it goes
 // on; later reads go to Fetch. Whether there is a copy elsewhere is for the caller to know.
 func (n *Namespace) Evict(ctx context.Context, id SegmentID) error {

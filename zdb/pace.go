@@ -87,7 +87,7 @@ func (n *Namespace) giveWay(ctx context.Context, b *Batch) error {
 
 // goal is how long the log should be, of which some is live: a segment is always being filled.
 func (n *Namespace) goal(live int64) int64 {
-	return int64(float64(live)/n.o.Compaction.LiveFraction) + n.o.SegmentSize
+	return int64(float64(live)/n.o.Compaction.LiveFraction) + n.log.SegmentSize()
 }
 
 // survey adds up the log as far as the index knows it, and what the index does not know yet.

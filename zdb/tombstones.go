@@ -90,7 +90,7 @@ func (n *Namespace) neededDeletes(id SegmentID, list []wal.Item) (needed []wal.I
 		highest = max(highest, it.Seq)
 	}
 	others, size := n.older(id, highest)
-	if len(n.log.Lost()) > 0 || size > max(scanMin, scanShare*n.o.SegmentSize) {
+	if len(n.log.Lost()) > 0 || size > max(scanMin, scanShare*n.log.SegmentSize()) {
 		return list, others, nil // a lost segment may hold anything
 	}
 	found := make(map[uint64]bool)

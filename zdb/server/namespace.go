@@ -89,9 +89,7 @@ func (n *namespace) open(ctx context.Context) error {
 		o.OnSeal = n.jumped
 	}
 	o.Retention = set.retention()
-	if limit := n.limit(); limit > 0 {
-		o.SegmentSize = quotaSegment(limit, n.srv.segmentSize())
-	}
+	o.SegmentSize = n.segmentSize()
 	o.OnDurable = func(h zdb.Head) { n.durable.Store(uint64(h.Seq)) }
 	eng, err := n.srv.db.Namespace(ctx, n.store(), o)
 	if err != nil {

@@ -292,14 +292,21 @@ func (s *Server) changeLocked(n *namespace, change func(*settings), password boo
 	if password {
 		n.known.Store(nil) // before the new hash, so that no moment accepts the old password for the new one
 	}
-	kept := *n.set.Load().retention()
+	kept, size := *n.set.Load().retention(), n.segmentSize()
 	n.set.Store(&set)
-	if r := *set.retention(); r != kept {
-		n.life.RLock()
-		defer n.life.RUnlock()
-		if eng := n.eng.Load(); eng != nil { // else it learns when it is opened
-			return eng.SetRetention(r)
-		}
+	r := *set.retention()
+	if r == kept && size == n.segmentSize() {
+		return nil // life is held by who empties a namespace
 	}
-	return nil
+	n.life.RLock()
+	defer n.life.RUnlock()
+	eng := n.eng.Load()
+	if eng == nil { // it learns when it is opened
+		return nil
+	}
+	eng.SetSegmentSize(n.segmentSize())
+	if r == kept {
+		return nil
+	}
+	return eng.SetRetention(r)
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +41,6 @@ type quota struct {
 	reclaim  chan struct{} // closed when the compaction under way has made room or ended; nil: there is none
 	futile   int64         // dead bytes that the last compaction left, if it freed hardly any; else 0
 	futileAt time.Time
-	sealing  bool
 	stopped  bool
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -60,6 +58,15 @@ func (s *Server) segmentSize() int64 {
 // quotaSegment is the length at which a segment of a limited namespace is sealed.
 func quotaSegment(limit, usual int64) int64 {
 	return min(max(limit/quotaSegments, quotaMinSegment), usual)
+}
+
+// segmentSize is the length at which a segment of the namespace is sealed.
+func (n *namespace) segmentSize() int64 {
+	usual := n.srv.segmentSize()
+	if limit := n.limit(); limit > 0 {
+		return quotaSegment(limit, usual)
+	}
+	return usual
 }
 
 // limit is maxsize in a form to reckon with; 0 is none.
@@ -149,17 +156,6 @@ func (q *quota) lookAt(n *namespace, eng *zdb.Namespace) {
 	q.grown.Store(0) // before the figures: what is written meanwhile counts twice, not never
 	q.look = eng.Stats()
 	q.disk.Store(max(q.look.DiskBytes, 1))
-	if limit := n.limit(); limit > 0 && !q.sealing && !q.stopped && eng.Head().Offset >= quotaSegment(limit, n.srv.segmentSize()) {
-		q.sealing = true
-		q.wg.Go(func() {
-			if _, err := eng.Seal(n.srv.ctx); err != nil && !errors.Is(err, zdb.ErrEmpty) && n.srv.ctx.Err() == nil {
-				n.srv.trouble("seal", n.name, err)
-			}
-			q.mu.Lock()
-			q.sealing = false
-			q.mu.Unlock()
-		})
-	}
 }
 
 // enoughFor is how much a compaction has to free to be worth it.

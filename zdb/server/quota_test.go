@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -70,8 +71,8 @@ func TestMaxSizeOnDisk(t *testing.T) {
 		mayFill    bool
 	}
 	storms := []storm{
-		{name: "overwriting 4 KiB", maxSize: 16 << 20, size: 4096, keys: 3000, writes: 112 << 20},
-		{name: "overwriting 64 KiB", maxSize: 32 << 20, size: 64 << 10, keys: 300, writes: 256 << 20},
+		{name: "overwriting 4 KiB", maxSize: 16 << 20, size: 4096, keys: 3000, writes: 76 << 20},
+		{name: "overwriting 64 KiB", maxSize: 32 << 20, size: 64 << 10, keys: 300, writes: 128 << 20},
 		{name: "filling with 512 bytes", maxSize: 4 << 20, size: 512, keys: 1 << 40, writes: 24 << 20, mayFill: true},
 	}
 	if os.Getenv("QSFS_LONG") != "" {
@@ -161,5 +162,63 @@ func TestMaxSizeOnDisk(t *testing.T) {
 			settled(w, "ns")
 			eventually(t, "a write after deletes", func() bool { return w.do("SET", "again", "value") == `"again"` })
 		})
+	}
+}
+
+// What keep_deleted keeps counts for maxsize: a front machine that overwrites without end is refused before the bound of the
+// disk, can still delete, and has destroyed nothing; the admin reads the first version.
+func TestMaxSizeWithKeptVersions(t *testing.T) {
+	const maxSize = 2 << 20
+	ts := start(t, func(o *Options) { o.SegmentSize, o.NoSync = 0, true })
+	w := ts.adminWire()
+	w.want("+OK", "NSNEW", "ns")
+	w.want("+OK", "NSSET", "ns", "maxsize", fmt.Sprint(maxSize))
+	w.want("+OK", "NSSET", "ns", "keep_deleted", "1d")
+	w.want("+OK", "SELECT", "ns")
+	w.want(`"key 0"`, "SET", "key 0", "the first")
+	stop := watchDisk(ts, "ns")
+	c := ts.client("ns", "")
+	refused := 0
+	for i := 0; i < 4000 && refused == 0; i++ {
+		_, err := c.Set(t.Context(), fmt.Appendf(nil, "key %d", i%10), fmt.Appendf(nil, "%032000d", i))
+		switch {
+		case errors.Is(err, client.ErrNoSpace):
+			refused++
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	if refused == 0 {
+		t.Error("128 MB of kept versions were taken with 2 MiB")
+	}
+	for i := range 10 {
+		if err := c.Del(t.Context(), fmt.Appendf(nil, "key %d", i)); err != nil {
+			t.Errorf("a delete when it is full: %v", err)
+		}
+	}
+	if most := stop(); most > documented(maxSize) {
+		t.Errorf("%d bytes on disk, documented are %d", most, documented(maxSize))
+	}
+	if st := ts.lookup("ns").eng.Load().Stats(); st.Segments < 10 || st.CopiedBytes > 8<<20 {
+		t.Errorf("%d segments, %d bytes copied although nothing of them is dead", st.Segments, st.CopiedBytes)
+	}
+	admin, err := client.Dial(t.Context(), client.Options{Address: ts.address, Admin: adminPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	var last client.Version
+	for before := uint64(0); ; before = last.Seq {
+		page, err := admin.Versions(t.Context(), "ns", []byte("key 0"), before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		last = page[len(page)-1]
+	}
+	if v, err := admin.VersionValue(t.Context(), "ns", []byte("key 0"), last.Seq); err != nil || string(v) != "the first" {
+		t.Errorf("the first version: %.20q, %v", v, err)
 	}
 }

@@ -41,7 +41,7 @@ func (l *Log) Append(ctx context.Context, b *batch.Builder, needs segfile.Seq, a
 	if err != nil {
 		return Appended{}, err
 	}
-	if off+int64(b.Size()) > l.o.SegmentSize && entries > 0 {
+	if off+int64(b.Size()) > l.segmentSize.Load() && entries > 0 {
 		// A segment that cannot be followed for want of room grows on: deletes must work on a full disk.
 		if _, err := l.rotateLocked(ctx); err != nil && !IsNoSpace(err) {
 			return Appended{}, err

@@ -85,6 +85,8 @@ type Counters struct {
 type Log struct {
 	o     Options
 	count Counters
+	// segmentSize is the length at which the active segment is sealed.
+	segmentSize atomic.Int64
 
 	appendMu sync.Mutex  // held by who writes to the active segment or rotates it
 	needs    segfile.Seq // of the last batch
@@ -150,6 +152,12 @@ type Found struct {
 	adopted bool
 }
 
+// SetSegmentSize changes the length at which segments are sealed, from the next batch on.
+func (l *Log) SetSegmentSize(n int64) { l.segmentSize.Store(n) }
+
+// SegmentSize is the length at which segments are sealed.
+func (l *Log) SegmentSize() int64 { return l.segmentSize.Load() }
+
 // Open opens the log, or begins one, and starts its background work.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	l := &Log{
@@ -160,6 +168,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		stop:     make(chan struct{}),
 		sealDone: make(chan struct{}),
 	}
+	l.segmentSize.Store(o.SegmentSize)
 	if err := errors.Join(o.FS.MkdirAll(o.DataDir), o.FS.MkdirAll(o.IndexDir)); err != nil {
 		return nil, err
 	}

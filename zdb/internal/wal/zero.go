@@ -118,7 +118,7 @@ func (z *zeroer) run(l *Log) error {
 }
 
 func (z *zeroer) stretch(l *Log, handle *Handle, end int64, round int) (wrote bool, err error) {
-	goal := min(end+zeroAhead, l.o.SegmentSize)
+	goal := min(end+zeroAhead, l.segmentSize.Load())
 	for {
 		if l.o.Room != nil && !l.o.Room(zeroAhead) {
 			return wrote, nil
