@@ -131,6 +131,47 @@ func TestWhatIsInMemoryTakesRoom(t *testing.T) {
 	m.stop()
 }
 
+// TestStopWhileWritersWait: a stop does not wait for writes that wait for room, which nobody makes any more. What was synced
+// before is there after the next start.
+func TestStopWhileWritersWait(t *testing.T) {
+	m := newMachine(t, `segment_size_data = "1MiB"`, `cache_size = "16MiB"`, `evict = "full"`)
+	m.z.with(func() { m.z.weak = true })
+	m.mount()
+	data := pattern(9, 32<<20)
+	writeSynced(t, m.path("before"), data[:8<<20])
+	ended := make(chan error, 1)
+	go func() {
+		f, err := os.Create(m.path("held"))
+		if err == nil {
+			if _, err = f.Write(data); err == nil {
+				err = f.Sync()
+			}
+			err = errors.Join(err, f.Close())
+		}
+		ended <- err
+	}()
+	m.eventually("a writer that waits", func() error {
+		select {
+		case err := <-ended:
+			t.Fatalf("the writer was not held up: %v", err)
+		default:
+		}
+		if c := m.status().Cache; !c.Throttled || !c.Full {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	start := time.Now()
+	m.stop()
+	t.Logf("stopped after %v; the writer heard: %v", time.Since(start), <-ended)
+	if d := time.Since(start); d > 30*time.Second {
+		t.Errorf("the stop took %v", d)
+	}
+	m.mount()
+	wantFile(t, m.path("before"), data[:8<<20])
+	m.stop()
+}
+
 // writeDirect makes a file past the kernel's cache, so that a refusal is heard at once.
 func writeDirect(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o644)
