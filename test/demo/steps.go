@@ -168,6 +168,13 @@ func (d *demo) proveCold() {
 	d.report.claim(len(sealed) == 0, "%d sealed data segments are on this machine", len(sealed))
 	held := harness.HeldBytes(d.p, d.front.State)
 	d.report.claim(float64(held) < mostLocal*float64(d.want.bytes), "its whole state holds %s, %s of the tree's bytes", size(held), percent(held, d.want.bytes))
+	part := func(dir, namespace string) int64 {
+		return harness.HeldBytes(d.p, filepath.Join(d.front.State, dir, namespace))
+	}
+	log, index := part("data", client.NamespaceMeta), part("index", client.NamespaceMeta)
+	content := part("data", client.NamespaceData) + part("index", client.NamespaceData)
+	d.report.fact("of that: names and attributes %s, their index %s, places of the content %s, the rest %s",
+		size(log), size(index), size(content), size(held-log-index-content))
 }
 
 // compare reads every file and proves by the nodes' counters that the bytes came from them.
