@@ -1,10 +1,10 @@
 #!/bin/bash
-# original.sh SOURCE [ZDB]: builds the test suite of the original 0-db from its source tree and runs it, with its pipeline
-# program, against our server in every mode that it knows. ZDB is our binary, bin/zdb unless told.
+# original.sh SUITE [PIPELINE [ZDB]]: runs the test suite of the original 0-db, built elsewhere, and its pipeline program
+# against our server in every mode that it knows. SUITE and PIPELINE are its programs, ZDB is ours, bin/zdb unless told.
 #
-# It needs root (a network and a mount namespace of its own, since the suite's port and socket are fixed), gcc, make and
-# libhiredis-dev. It ends with 1 when a test fails that should not. With an admin password, lowlevel_mirror has to fail:
-# the suite asks for MIRROR on a connection that has lost its rights.
+# It needs root (a network and a mount namespace of its own, since the suite's port and socket are fixed). It ends
+# with 1 when a test fails that should not. With an admin password, lowlevel_mirror has to fail: the suite asks for MIRROR
+# on a connection that has lost its rights.
 set -euo pipefail
 
 if [ "${1:-}" = --one ]; then # in namespaces of its own: --one DIRECTORY EXPECTED NAME FLAGS…
@@ -19,10 +19,10 @@ if [ "${1:-}" = --one ]; then # in namespaces of its own: --one DIRECTORY EXPECT
         sleep 0.1
     done
     if [ "$name" = pipeline ]; then
-        timeout 60 "$work/src/tests/pipeline/pipeline" >"$work/$name.out" 2>&1 || echo "failed: pipeline" >>"$work/$name.out"
+        timeout 60 "$work/pipeline" >"$work/$name.out" 2>&1 || echo "failed: pipeline" >>"$work/$name.out"
         echo "$name: $(grep -c 'response okay' "$work/$name.out") replies"
     else
-        timeout 300 "$work/src/tests/zdbtests" >"$work/$name.out" 2>&1 || echo "failed: the suite did not end" >>"$work/$name.out"
+        timeout 300 "$work/suite" >"$work/$name.out" 2>&1 || echo "failed: the suite did not end" >>"$work/$name.out"
         sed -i 's/\x1b\[[0-9;]*m//g' "$work/$name.out"
         grep -q 'failed *: [0-9]' "$work/$name.out" || echo "failed: no summary" >>"$work/$name.out"
         echo "$name: $(grep -oE '(success|failed|warning|skipped) *: [0-9]+' "$work/$name.out" | tr -s ' ' | tr '\n' ' ')"
@@ -34,17 +34,15 @@ if [ "${1:-}" = --one ]; then # in namespaces of its own: --one DIRECTORY EXPECT
     exit 0
 fi
 
-source=${1:?the source tree of 0-db}
-zdb=${2:-bin/zdb}
+suite=${1:?the test program of 0-db, built}
+pipeline=${2:-}
+zdb=${3:-bin/zdb}
 work=$(mktemp -d /var/tmp/original.XXXXXX)
 trap 'rm -rf "$work"' EXIT
-cp -r "$source" "$work/src"
+cp "$suite" "$work/suite"
+[ -z "$pipeline" ] || cp "$pipeline" "$work/pipeline"
 cp "$zdb" "$work/zdb"
 cp "$0" "$work/original.sh"
-make -s -C "$work/src/libzdb" >/dev/null
-# Its own flags leave files of a profiler behind.
-make -s -C "$work/src/tests" CFLAGS="-O1 -g -std=gnu99 -msse4.2 -I../libzdb" LDFLAGS="-lhiredis -lpthread ../libzdb/libzdb.a"
-make -s -C "$work/src/tests/pipeline"
 
 status=0
 one() { unshare -nm "$work/original.sh" --one "$work" "$@" || status=1; }
@@ -55,5 +53,5 @@ one nothing unix-seq --socket /tmp/zdb.sock --mode seq
 one nothing unix-hook --socket /tmp/zdb.sock --hook /bin/true --datasize 530432
 one lowlevel_mirror admin --admin root
 one lowlevel_mirror admin-seq --admin root --mode seq
-one nothing pipeline
+[ -z "$pipeline" ] || one nothing pipeline
 exit $status
