@@ -64,8 +64,8 @@ func (s *session) versions(eng *zdb.Namespace, key []byte, seq zdb.Seq) ([]zdb.V
 	return list, err
 }
 
-// historyStep is enough to find a version and the one before it: no two deletes follow each other.
-const historyStep = 3
+// historyStep is enough to find a version and the one before it, each under a delete: no two deletes follow each other.
+const historyStep = 4
 
 // version answers one version of a key, all but a value that is too large to be held.
 func (s *session) version(eng *zdb.Namespace, key []byte, seq zdb.Seq) *largeValue {
