@@ -115,7 +115,7 @@ func cmdNSSet(s *session, args [][]byte) {
 		s.fail(errProperty)
 		return
 	}
-	switch err := s.srv.changeSettings(n, change, property == "password", clear); err {
+	switch err := s.srv.changeSettings(n, change, clear); err {
 	case nil:
 		s.ok()
 		s.srv.hooks.tell(hookUpdated, n.name)

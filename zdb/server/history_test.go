@@ -34,7 +34,7 @@ func (w *wire) history(key string) (values []string) {
 // keepLast sets what NSSET does not take for the default namespace.
 func keepLast(t *testing.T, ts *testServer, n int) {
 	t.Helper()
-	if err := ts.changeSettings(ts.lookup(defaultNamespace), func(set *settings) { set.KeepLast = n }, false, nil); err != nil {
+	if err := ts.changeSettings(ts.lookup(defaultNamespace), func(set *settings) { set.KeepLast = n }, nil); err != nil {
 		t.Fatal(err)
 	}
 }

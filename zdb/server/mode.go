@@ -141,7 +141,7 @@ func (s *Server) changeMode(ctx context.Context, n *namespace, mode Mode) error 
 		return errModeUsed
 	}
 	n.nextID.Store(0)
-	return s.changeLocked(n, func(set *settings) { set.Sequential = mode == ModeSequential }, false)
+	return s.changeLocked(n, func(set *settings) { set.Sequential = mode == ModeSequential })
 }
 
 // unused reports whether nothing was ever written to a namespace.

@@ -28,8 +28,8 @@ type namespace struct {
 
 	set atomic.Pointer[settings] // replaced as a whole, under Server.admin
 	// known is the password in clear, once it was seen to be right. It spares the hashing of later connections, and is
-	// what challenge authentication needs. It is never written anywhere.
-	known atomic.Pointer[string]
+	// what challenge authentication needs. It is never written anywhere. See password.
+	known atomic.Pointer[credential]
 
 	life    sync.RWMutex // held for reading by each command that uses eng, for writing to open and remove it
 	eng     atomic.Pointer[zdb.Namespace]
@@ -197,13 +197,30 @@ func raise(v *atomic.Uint64, to uint64) {
 
 // verify reports whether password is the namespace's.
 func (n *namespace) verify(password string) bool {
-	if known := n.known.Load(); known != nil {
-		return samePassword(*known, password)
-	}
 	hash := n.set.Load().Password
+	if known := n.known.Load(); known.of(hash) {
+		return samePassword(known.clear, password)
+	}
 	if hash == nil || !n.srv.hashing.verify(hash, password) {
 		return false
 	}
-	n.known.Store(&password)
+	n.known.Store(&credential{hash, password})
 	return true
+}
+
+// A credential is a password in clear with the hash that it was seen to have. It counts as long as that is the one in
+// force: a check takes its time, and the password may be changed meanwhile.
+type credential struct {
+	hash  *passwordHash
+	clear string
+}
+
+func (c *credential) of(hash *passwordHash) bool { return c != nil && hash != nil && c.hash == hash }
+
+// password is the password of the namespace in clear, when it is known.
+func (n *namespace) password() (clear string, known bool) {
+	if c := n.known.Load(); c.of(n.set.Load().Password) {
+		return c.clear, true
+	}
+	return "", false
 }

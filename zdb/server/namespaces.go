@@ -130,10 +130,10 @@ func (s *Server) protectDefault(n *namespace) {
 			set.Password = s.hashing.newHash(*rights.known)
 		}
 	}
-	n.set.Store(&set)
-	if s.o.Protect {
-		n.known.Store(rights.known)
+	if s.o.Protect && rights.known != nil {
+		n.known.Store(&credential{set.Password, *rights.known})
 	}
+	n.set.Store(&set)
 }
 
 // saved returns what the registry should hold. The caller holds admin.
@@ -192,7 +192,9 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	}
 	n := &namespace{name: name, srv: s}
 	n.set.Store(&set)
-	n.known.Store(password)
+	if password != nil {
+		n.known.Store(&credential{set.Password, *password})
+	}
 	if err := n.open(ctx); err != nil {
 		delete(all, name)
 		return errors.Join(err, s.db.DropNamespace(ctx, n.store()), saveRegistry(s.o.DataDir, all))
@@ -260,24 +262,24 @@ func (s *Server) removeNamespace(ctx context.Context, n *namespace) error {
 	return nil
 }
 
-// changeSettings changes and saves the settings of a namespace.
-func (s *Server) changeSettings(n *namespace, change func(*settings), password bool, clear *string) error {
+// changeSettings changes and saves the settings of a namespace; clear is a new password.
+func (s *Server) changeSettings(n *namespace, change func(*settings), clear *string) error {
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if s.lookup(n.name) != n || n.removed.Load() {
 		return errNamespaceRemoved
 	}
-	if err := s.changeLocked(n, change, password); err != nil {
+	if err := s.changeLocked(n, change); err != nil {
 		return err
 	}
-	if password {
-		n.known.Store(clear)
+	if clear != nil {
+		n.known.Store(&credential{n.set.Load().Password, *clear})
 	}
 	return nil
 }
 
 // changeLocked is changeSettings for those who hold admin.
-func (s *Server) changeLocked(n *namespace, change func(*settings), password bool) error {
+func (s *Server) changeLocked(n *namespace, change func(*settings)) error {
 	set := *n.set.Load()
 	change(&set)
 	all := s.saved()
@@ -288,9 +290,6 @@ func (s *Server) changeLocked(n *namespace, change func(*settings), password boo
 	all[n.name] = &stored
 	if err := saveRegistry(s.o.DataDir, all); err != nil {
 		return err
-	}
-	if password {
-		n.known.Store(nil) // before the new hash, so that no moment accepts the old password for the new one
 	}
 	kept, size := *n.set.Load().retention(), n.segmentSize()
 	n.set.Store(&set)

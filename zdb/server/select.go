@@ -54,13 +54,13 @@ func (s *session) selectSecure(n *namespace, args [][]byte) {
 		s.fail(errOnlySecure)
 		return
 	}
-	known := n.known.Load()
-	if s.nonce != "" && known == nil {
+	password, known := n.password()
+	if s.nonce != "" && !known {
 		// Only a hash of the password is kept over restarts, and the challenge cannot be checked against that.
 		s.fail(errSecureNotKnown)
 		return
 	}
-	if s.challenged(args[3], func() string { return *known }) {
+	if s.challenged(args[3], func() string { return password }) {
 		s.enter(n, true)
 	}
 }
