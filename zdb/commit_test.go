@@ -498,3 +498,20 @@ func TestClosed(t *testing.T) {
 		t.Errorf("Namespace after Close: %v", err)
 	}
 }
+
+// TestDropAndMakeAgain: a namespace of the name of one that was dropped is read from its own files, whatever was open of those
+// before.
+func TestDropAndMakeAgain(t *testing.T) {
+	db := openAt(t, t.TempDir(), nil)
+	for _, v := range []string{"first", "again"} {
+		n := openNS(t, db, "ns", NamespaceOptions{})
+		put(t, n, "k", v)
+		if _, err := n.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, n, "k", v)
+		if err := db.DropNamespace(t.Context(), "ns"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

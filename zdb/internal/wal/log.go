@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -257,7 +258,12 @@ func (l *Log) Close() error {
 	}
 	l.mu.Lock()
 	l.closed = true
+	ids := slices.Clone(l.order)
 	l.mu.Unlock()
+	// A namespace that is made under this name after it was dropped has other files of the same names.
+	for _, id := range ids {
+		err = errors.Join(err, l.o.Handles.Forget(l.dataPath(id)))
+	}
 	return errors.Join(err, l.active.handle.Release())
 }
 

@@ -86,16 +86,23 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 	case !local:
 		return nil, vfs.ErrNotExist
 	}
-	path := l.dataPath(loc.Segment)
+	return l.acquire(loc.Segment)
+}
+
+// acquire opens d<id> for reading, or gives the open file, with one user more.
+func (l *Log) acquire(id segfile.ID) (*Handle, error) {
+	path := l.dataPath(id)
 	handle, err := l.o.Handles.Acquire(path)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
-	local = s.local && l.segments[s.id] == s
+	s := l.segments[id]
+	stays := s != nil && s.local && !l.closed
 	l.mu.Unlock()
-	if !local {
-		// Evicted or removed just now: this reader goes on, but nobody keeps the removed file open behind it.
+	if !stays {
+		// Evicted, removed or closed just now: this reader goes on, but nobody keeps the file open behind it, which the
+		// next one of that name is not.
 		if err := l.o.Handles.Forget(path); err != nil {
 			return nil, errors.Join(err, handle.Release())
 		}

@@ -137,7 +137,7 @@ func (l *Log) sealSegment(s *segment) error {
 		return err
 	}
 	crashpoint.Hit("zdb.seal.synced")
-	handle, err := l.o.Handles.Acquire(l.dataPath(s.id))
+	handle, err := l.acquire(s.id)
 	if err != nil {
 		return err
 	}
