@@ -123,7 +123,7 @@ func TestWhatIsInMemoryTakesRoom(t *testing.T) {
 	n := 0
 	for err = nil; n < 40 && err == nil; n++ {
 		err = writeDirect(m.path(fmt.Sprint(n)), data)
-		time.Sleep(evictEvery / 4) // it looks all the time
+		time.Sleep(evictEvery / 10) // it looks several times
 	}
 	if !errors.Is(err, syscall.ENOSPC) || n > 20 {
 		t.Errorf("%d MiB went into a cache of 16, and then %v: %+v", n, err, m.status().Cache)
