@@ -275,7 +275,7 @@ func offline(o Options, namespace string, fn func(o Options, dir string) error) 
 	}
 	lock, err := o.FS.Lock(filepath.Join(o.DataDir, ".lock"))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLocked, err)
+		return fmt.Errorf("data directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	return fn(o, dir)

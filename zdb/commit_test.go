@@ -392,6 +392,32 @@ func TestFetchErrors(t *testing.T) {
 	}
 }
 
+// A lock that cannot be had for another reason, such as the rights of who asks, is not said to be somebody else's.
+func TestLockThatFails(t *testing.T) {
+	dir := t.TempDir()
+	db := openAt(t, dir, nil)
+	openNS(t, db, "ns", NamespaceOptions{})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{DataDir: filepath.Join(dir, "data"), IndexDir: filepath.Join(dir, "index")}
+	lock := filepath.Join(o.DataDir, ".lock")
+	if err := errors.Join(os.Remove(lock), os.Mkdir(lock, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	_, open := Open(t.Context(), o)
+	_, check := Check(t.Context(), o, "ns", CheckOptions{})
+	var dump error
+	for _, err := range Dump(t.Context(), o, "ns") {
+		dump = err
+	}
+	for what, err := range map[string]error{"Open": open, "Check": check, "Dump": dump} {
+		if err == nil || errors.Is(err, ErrLocked) || !errors.Is(err, unix.EISDIR) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestLockAndNames(t *testing.T) {
 	dir := t.TempDir()
 	db := openAt(t, dir, nil)

@@ -51,7 +51,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	lock, err := o.FS.Lock(filepath.Join(o.DataDir, ".lock"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
+		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	db := &DB{
 		o: o, lock: lock,

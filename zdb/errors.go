@@ -3,6 +3,7 @@ package zdb
 import (
 	"errors"
 
+	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/internal/wal"
 	"qsfs/zdb/segfile"
 )
@@ -24,7 +25,7 @@ var (
 	// ErrName: not usable as a namespace name.
 	ErrName = errors.New("invalid namespace name")
 	// ErrLocked: another process has the data directory open.
-	ErrLocked = errors.New("data directory is in use by another process")
+	ErrLocked = vfs.ErrLocked
 	// ErrEpoch: the log was written under a higher epoch than Options.Epoch.
 	ErrEpoch = wal.ErrEpoch
 	// ErrNeeds: `needs` would decrease.

@@ -59,7 +59,7 @@ func SetPassword(dataDir, name, password string) (err error) {
 	}
 	lock, err := vfs.OS.Lock(filepath.Join(dataDir, ".lock"))
 	if err != nil {
-		return fmt.Errorf("%w: %w", zdb.ErrLocked, err)
+		return fmt.Errorf("data directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	all, _, err := loadRegistry(dataDir) // nobody changes it any more

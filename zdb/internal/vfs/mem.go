@@ -377,7 +377,7 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.locks[name] {
-		return nil, fmt.Errorf("lock %s: %w", name, unix.EWOULDBLOCK)
+		return nil, fmt.Errorf("lock %s: %w", name, ErrLocked)
 	}
 	m.locks[name] = true
 	return memLock{m, name}, nil

@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"time"
@@ -53,6 +54,9 @@ type Info struct {
 	// Device tells file systems apart.
 	Device uint64
 }
+
+// ErrLocked is wrapped by the errors of Lock when somebody else has the lock, and by no other.
+var ErrLocked = errors.New("in use by another process")
 
 // ErrNotExist is wrapped by errors about names that are not there.
 var ErrNotExist = fs.ErrNotExist
