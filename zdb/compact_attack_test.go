@@ -381,6 +381,45 @@ func TestCompactFetches(t *testing.T) {
 	wantAll(t, n, want)
 }
 
+// TestFetchOfCompacted: a value whose evicted segment is compacted away, with its copy, while it is fetched is read where it
+// is then.
+func TestFetchOfCompacted(t *testing.T) {
+	r := newRig(t)
+	var n *Namespace
+	var saved []byte
+	compacted := false
+	r.o.Fetch = func(ctx context.Context, _ string, id SegmentID, off, l int64) ([]byte, error) {
+		if compacted {
+			return saved[off : off+l], nil
+		}
+		compacted = true
+		if res, err := n.Compact(ctx, CompactOptions{All: true}); err != nil || res.Segments == 0 {
+			t.Errorf("%+v, %v", res, err)
+		}
+		return nil, errors.New("there is no such object")
+	}
+	n = r.open()
+	put(t, n, "k", "value")
+	for range 20 {
+		put(t, n, "dead", strings.Repeat("x", 1000))
+	}
+	put(t, n, "dead", "")
+	id, err := n.Seal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if saved, err = vfs.ReadFile(r.mem, filepath.Join(r.dir, "data", "ns", id.DataName()), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(n.apply(t.Context()), n.Evict(t.Context(), id)); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, n, "k", "value")
+	if !compacted {
+		t.Fatal("nothing was fetched")
+	}
+}
+
 // TestDeletesGo: deletes that were copied because something older lay in the log go when that has gone.
 func TestDeletesGo(t *testing.T) {
 	for _, all := range []bool{false, true} {

@@ -27,6 +27,9 @@ func (l *Log) ReadValue(ctx context.Context, loc segfile.Location, off int64, p 
 			return fmt.Errorf("%w: %v", ErrSegment, loc)
 		}
 		q, err := l.fetch(ctx, loc.Segment, loc.Offset+off, int64(len(p)))
+		if err != nil && l.removed(loc.Segment) {
+			return fmt.Errorf("%w: %v", ErrSegment, loc) // meanwhile, and its copy with it
+		}
 		copy(p, q)
 		return err
 	}
