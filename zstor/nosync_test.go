@@ -116,8 +116,9 @@ func TestNodeThatDoesNotSync(t *testing.T) {
 	if r, err := a.store.Evict(t.Context(), client.EvictRequest{Namespace: nsData, Segment: last}); err != nil || r.OK {
 		t.Errorf("consent with an unconfirmed shard: %+v, %v", r, err)
 	}
-	if st := a.status(); st.Objects.Unconfirmed == 0 || st.Safety != client.Degraded {
-		t.Errorf("%d unconfirmed objects, %s", st.Objects.Unconfirmed, st.Safety)
+	// Its shard may not have arrived at all: a connection of before the restart ends with the first use.
+	if st := a.status(); st.Objects.Unconfirmed+st.Objects.Degraded == 0 || st.Safety != client.Degraded {
+		t.Errorf("%d unconfirmed and %d degraded objects, %s", st.Objects.Unconfirmed, st.Objects.Degraded, st.Safety)
 	}
 
 	n.restart(false)
@@ -126,8 +127,14 @@ func TestNodeThatDoesNotSync(t *testing.T) {
 		return says(false)()
 	})
 	a.eventually("it has what it missed", func() bool {
-		want := a.manifestNames(1)
-		return len(want) > 0 && slices.Equal(a.manifestNames(0), want)
+		// It may hold more: versions that were superseded, and removed elsewhere, while it was away.
+		has := a.manifestNames(0)
+		for _, name := range a.manifestNames(1) {
+			if !slices.Contains(has, name) {
+				return false
+			}
+		}
+		return len(has) > 0
 	})
 	a.kill()
 	w.recover().wantRecovered(a.fs.snapshot())
