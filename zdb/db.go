@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"qsfs/zdb/internal/index"
 	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/internal/wal"
 )
@@ -31,6 +32,8 @@ type DB struct {
 	mu     sync.Mutex
 	open   map[string]*opening
 	closed bool
+	// left are indexes of closed namespaces that iterators still had open.
+	left map[string][]*index.Index
 }
 
 // opening is a namespace that is open, or about to be.
@@ -58,6 +61,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		handles: wal.NewHandles(o.FS, o.MaxOpenFiles),
 		indexes: newIndexes(o.MaxIndexes),
 		open:    make(map[string]*opening),
+		left:    make(map[string][]*index.Index),
 	}
 	err = o.FS.MkdirAll(o.IndexDir)
 	if err == nil {
@@ -173,7 +177,27 @@ func (db *DB) Namespaces() ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// DropNamespace closes a namespace and removes all its files on this machine.
+// linger notes indexes of a namespace that closes: who still has one in use closes it.
+func (db *DB) linger(name string, list ...*index.Index) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if list = slices.DeleteFunc(append(db.left[name], list...), (*index.Index).Closed); len(list) > 0 {
+		db.left[name] = list
+	} else {
+		delete(db.left, name)
+	}
+}
+
+// lingering lists the indexes of earlier openings that are still in use.
+func (db *DB) lingering(name string) []*index.Index {
+	db.linger(name)
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return slices.Clone(db.left[name])
+}
+
+// DropNamespace closes a namespace and removes all its files on this machine. It waits for iterators to be closed, for as long
+// as ctx lets it: Badger would try for ever to write into a directory that is gone, or write into the next one of that name.
 func (db *DB) DropNamespace(ctx context.Context, name string) error {
 	dir, err := dirName(name)
 	if err != nil {
@@ -192,6 +216,13 @@ func (db *DB) DropNamespace(ctx context.Context, name string) error {
 			if err := op.n.Close(); err != nil {
 				db.o.Log.Warn("close before drop", "namespace", name, "error", err)
 			}
+		}
+	}
+	for _, x := range db.lingering(name) {
+		select {
+		case <-x.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("drop namespace %s, of which an iterator is open: %w", name, ctx.Err())
 		}
 	}
 	return db.drop(dir)

@@ -120,10 +120,11 @@ func (n *Namespace) closeIndex() error {
 		<-wait
 		n.idxMu.Lock()
 	}
-	x := n.idx
+	x, leaving := n.idx, n.leaving
 	n.idx = nil
 	n.idxMu.Unlock()
 	n.db.indexes.closed(n)
+	n.db.linger(n.name, leaving...)
 	if x == nil {
 		return nil
 	}
@@ -132,7 +133,9 @@ func (n *Namespace) closeIndex() error {
 		x.Abandon()
 		return nil
 	}
-	return x.Retire(x.Broken())
+	err := x.Retire(x.Broken())
+	n.db.linger(n.name, x)
+	return err
 }
 
 // openIndex opens what is there and replays what is missing, or begins anew.
@@ -196,14 +199,15 @@ func (n *Namespace) currentIndex(fresh bool) (string, error) {
 	return filepath.Join(parent, keep), nil
 }
 
-// usedIndexes names the directories of broken indexes that somebody still uses: Badger would try for ever to write a table into
-// one that is gone. The last user removes it.
+// usedIndexes names the directories of indexes that somebody still uses, broken ones and those of an earlier opening: Badger
+// would try for ever to write a table into one that is gone. The last user of a broken one removes it.
 func (n *Namespace) usedIndexes() map[string]bool {
+	list := n.db.lingering(n.name)
 	n.idxMu.Lock()
 	defer n.idxMu.Unlock()
 	n.leaving = slices.DeleteFunc(n.leaving, (*index.Index).Closed)
 	used := make(map[string]bool)
-	for _, x := range n.leaving {
+	for _, x := range append(list, n.leaving...) {
 		used[filepath.Base(x.Dir())] = true
 	}
 	return used

@@ -61,7 +61,7 @@ type Index struct {
 	state  state // what the applier has written; only the applier looks
 	broken atomic.Bool
 	absent absence
-	closed atomic.Bool
+	closed chan struct{} // by the last user
 
 	owner     uint32      // of what is remembered of it
 	remembers atomic.Bool // that something may be
@@ -80,7 +80,7 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return nil, err
 	}
-	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int), owner: indexes.Add(1)}
+	x := &Index{dir: dir, log: log, refs: 1, reads: make(map[uint64]int), closed: make(chan struct{}), owner: indexes.Add(1)}
 	db, err := open(dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
@@ -183,12 +183,22 @@ func (x *Index) Release() error {
 	if x.drop {
 		err = errors.Join(err, os.RemoveAll(x.dir))
 	}
-	x.closed.Store(true)
+	close(x.closed)
 	return err
 }
 
-// Closed says that the last user has gone and the files are no longer in use.
-func (x *Index) Closed() bool { return x.closed.Load() }
+// Done is closed when the last user has gone and the files are no longer in use.
+func (x *Index) Done() <-chan struct{} { return x.closed }
+
+// Closed says whether Done is closed.
+func (x *Index) Closed() bool {
+	select {
+	case <-x.closed:
+		return true
+	default:
+		return false
+	}
+}
 
 // Abandon is Retire on a disk that has no room: closing would write, and end the
 // process if the disk cannot take it. The files stay as a crash leaves them, and
