@@ -187,7 +187,7 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	}
 	set.Sequential = s.o.Mode == ModeSequential
 	all[name] = &set
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	if err := s.save(all); err != nil {
 		return err
 	}
 	n := &namespace{name: name, srv: s}
@@ -197,7 +197,7 @@ func (s *Server) createNamespace(ctx context.Context, name string, set settings,
 	}
 	if err := n.open(ctx); err != nil {
 		delete(all, name)
-		return errors.Join(err, s.db.DropNamespace(ctx, n.store()), saveRegistry(s.o.DataDir, all))
+		return errors.Join(err, s.db.DropNamespace(ctx, n.store()), s.save(all))
 	}
 	s.mu.Lock()
 	s.namespaces[name] = n
@@ -288,7 +288,7 @@ func (s *Server) changeLocked(n *namespace, change func(*settings)) error {
 		stored.Password, stored.MaxSize, stored.KeepDeleted = nil, 0, 0
 	}
 	all[n.name] = &stored
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	if err := s.save(all); err != nil {
 		return err
 	}
 	kept, size := *n.set.Load().retention(), n.segmentSize()

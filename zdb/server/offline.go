@@ -83,5 +83,5 @@ func WriteAdminFile(path, password string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, []byte(hash+"\n"))
+	return vfs.WriteFile(vfs.OS, path, []byte(hash+"\n"))
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"qsfs/zdb/internal/vfs"
 )
 
 // The registry says which namespaces exist and how they are set. It is one file of the data directory, replaced as a
@@ -87,38 +89,37 @@ func decodeRegistry(raw []byte) (map[string]*settings, error) {
 	return f.Namespaces, nil
 }
 
-// saveRegistry makes the list durable.
-func saveRegistry(dir string, all map[string]*settings) error {
+// save makes a new list durable, and what is in force where that fails: the new one may be in place all the same, and what is
+// written until the next start would go with a namespace that it removes. The caller holds admin.
+func (s *Server) save(all map[string]*settings) error {
+	err := writeRegistry(s.fs, s.o.DataDir, all)
+	s.unsure = err != nil
+	if err != nil {
+		err = errors.Join(err, s.saveAgain())
+	}
+	return err
+}
+
+// saveAgain saves the list that is in force if the one in place may be another. The caller holds admin.
+func (s *Server) saveAgain() error {
+	if !s.unsure {
+		return nil
+	}
+	err := writeRegistry(s.fs, s.o.DataDir, s.saved())
+	s.unsure = err != nil
+	return err
+}
+
+// saveRegistry makes the list of a server that does not serve yet, or not at all, durable.
+func saveRegistry(dir string, all map[string]*settings) error { return writeRegistry(vfs.OS, dir, all) }
+
+func writeRegistry(files vfs.FS, dir string, all map[string]*settings) error {
 	raw, err := json.MarshalIndent(registryFile{registryVersion, all}, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, registryName), append(raw, '\n')); err != nil {
+	if err := vfs.WriteFile(files, filepath.Join(dir, registryName), append(raw, '\n')); err != nil {
 		return fmt.Errorf("save the list of namespaces: %w", err)
 	}
 	return nil
-}
-
-// replaceFile writes a file aside, syncs it, renames it into place and syncs the directory.
-func replaceFile(path string, content []byte) (err error) {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"qsfs/zdb"
 	"qsfs/zdb/internal/vfs"
 )
@@ -91,5 +93,45 @@ func TestRemovalThatFails(t *testing.T) {
 	w.play([]step{do("+OK", "SELECT", "going"), do("nil", "GET", "k"), do(`"new"`, "GET", "n"), do("[]", "KEPT", "LIST")})
 	if _, err := os.Stat(filepath.Join(ts.o.DataDir, "going")); !os.IsNotExist(err) {
 		t.Errorf("what could not be removed is still there: %v", err)
+	}
+}
+
+// A removal that failed because the list of namespaces could not be made durable has not happened, whatever list is in place: what
+// is written since is there after a restart.
+func TestListIsNotSynced(t *testing.T) {
+	for _, failures := range []int64{1, 2} { // with 2 the list in force cannot be saved either, at first
+		var left atomic.Int64
+		var renamed atomic.Bool
+		ts := faulty(t, func(c vfs.Call) error {
+			switch {
+			case left.Load() > 0 && c.Op == "Rename" && c.Name == registryName:
+				renamed.Store(true)
+			case c.Op == "SyncDir" && renamed.CompareAndSwap(true, false):
+				left.Add(-1)
+				return unix.EIO
+			}
+			return nil
+		})
+		admin := ts.adminWire()
+		admin.private("ns", "secret")
+		w := ts.dial()
+		w.play([]step{do("+OK", "SELECT", "ns", "secret"), do(`"k"`, "SET", "k", "v")})
+		left.Store(failures)
+		w.play([]step{do("-"+errFlush, "FLUSH"), do(`"l"`, "SET", "l", "since")})
+		if left.Load() != 0 {
+			t.Fatalf("%d failures are left", left.Load())
+		}
+		left.Store(failures)
+		admin.want("-"+errCannotDrop, "NSDEL", "ns")
+		w.want(`"m"`, "SET", "m", "since")
+		if failures > 1 {
+			ts.admin.Lock()
+			if err := ts.saveAgain(); err != nil {
+				t.Error(err)
+			}
+			ts.admin.Unlock()
+		}
+		ts.reopen()
+		ts.dial().play([]step{do("+OK", "SELECT", "ns", "secret"), do(`"v"`, "GET", "k"), do(`"since"`, "GET", "l"), do(`"since"`, "GET", "m")})
 	}
 }

@@ -118,7 +118,7 @@ func (s *Server) retire(ctx context.Context, n *namespace, replace bool) (old *n
 	} else {
 		delete(all, n.name)
 	}
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	if err := s.save(all); err != nil {
 		return nil, err
 	}
 	if replace {
@@ -192,9 +192,15 @@ func (s *Server) allRemoved() []*namespace {
 	return list
 }
 
-// forgetLoop removes what has been kept for long enough, and what could not be removed when it should have been.
+// forgetLoop removes what has been kept for long enough, and what could not be removed when it should have been; and it saves
+// the list of namespaces when that failed.
 func (s *Server) forgetLoop() {
 	for {
+		s.admin.Lock()
+		if err := s.saveAgain(); err != nil {
+			s.trouble("save the list of namespaces", "", err)
+		}
+		s.admin.Unlock()
 		for _, n := range s.allRemoved() {
 			if set := n.set.Load(); !set.Removing && time.Now().Before(set.until()) {
 				continue
@@ -229,7 +235,7 @@ func (s *Server) forget(ctx context.Context, n *namespace) error {
 	defer s.admin.Unlock()
 	all := s.saved()
 	delete(all, n.name)
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	if err := s.save(all); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -256,7 +262,7 @@ func (s *Server) markRemoving(n *namespace) error {
 	set.Removing = true
 	all := s.saved()
 	all[n.name] = &set
-	if err := saveRegistry(s.o.DataDir, all); err != nil {
+	if err := s.save(all); err != nil {
 		return err
 	}
 	n.set.Store(&set)

@@ -54,7 +54,9 @@ type Server struct {
 
 	rights atomic.Pointer[adminRights]
 
-	admin sync.Mutex // changes of the set of namespaces and of their settings
+	admin  sync.Mutex // changes of the set of namespaces and of their settings
+	fs     vfs.FS     // of their list
+	unsure bool       // the list in place may not be the one in force; under admin
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
@@ -114,6 +116,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if engine.FS == nil {
 		engine.FS = vfs.OS
 	}
+	s.fs = engine.FS
 	engine.FS = countedFS{engine.FS, &s.disk}
 	db, err := zdb.Open(ctx, engine)
 	if err != nil {
