@@ -64,6 +64,10 @@ func (s *session) follow() bool {
 	if s.out.cur.seq != 0 && !s.flushed() {
 		return false
 	}
+	// What the command that runs has asked for it gets there; what has just begun is not at its limit.
+	s.ns.quota.inflight.Add(-s.reserved)
+	next.quota.inflight.Add(s.reserved)
+	s.over = false
 	s.ns = next
 	return true
 }

@@ -222,3 +222,33 @@ func TestMaxSizeWithKeptVersions(t *testing.T) {
 		t.Errorf("the first version: %.20q, %v", v, err)
 	}
 }
+
+// A write that waits for room when its namespace is emptied goes into the empty one, which owes nothing for it afterwards.
+func TestFlushWhileWaitingForRoom(t *testing.T) {
+	ts := start(t, nil)
+	admin := ts.adminWire()
+	admin.private("ns", "secret")
+	admin.want("+OK", "NSSET", "ns", "maxsize", "1000000")
+	w, other := ts.dial(), ts.dial()
+	for _, c := range []*wire{w, other} {
+		c.want("+OK", "SELECT", "ns", "secret")
+	}
+	n := ts.lookup("ns")
+	room := make(chan struct{})
+	n.quota.mu.Lock()
+	n.quota.reclaim = room // as if compaction were at work
+	n.quota.mu.Unlock()
+	const most = 1 << 40
+	n.quota.inflight.Add(most)
+	w.send("SET", "k", "value")
+	eventually(t, "the write waits", func() bool { return n.quota.inflight.Load() > most })
+	other.want("+OK", "FLUSH")
+	close(room)
+	if got := w.reply(); got != `"k"` {
+		t.Errorf("SET: %s", got)
+	}
+	w.want(`"value"`, "GET", "k")
+	if got := ts.lookup("ns").quota.inflight.Load(); got != 0 || n.quota.inflight.Load() != most {
+		t.Errorf("%d bytes are asked for in the new one, %d in the old one", got, n.quota.inflight.Load()-most)
+	}
+}
