@@ -75,11 +75,18 @@ func (n *Namespace) apply(ctx context.Context) error {
 	}
 	n.stateMu.Lock()
 	n.applyErr = err
-	close(n.room)
-	n.room = make(chan struct{})
 	n.stateMu.Unlock()
+	n.tryAgain()
 	n.compactor.poke() // there may be more dead bytes now
 	return err
+}
+
+// tryAgain wakes those who wait for room.
+func (n *Namespace) tryAgain() {
+	n.stateMu.Lock()
+	defer n.stateMu.Unlock()
+	close(n.room)
+	n.room = make(chan struct{})
 }
 
 // applyBeyond brings the index beyond a sealed segment, so that it does not say of itself that it stands there when

@@ -541,3 +541,34 @@ func TestDropAndMakeAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseWhileWaitingForRoom: a writer that waits for room when the log fails and the namespace is closed does not wait for ever.
+func TestCloseWhileWaitingForRoom(t *testing.T) {
+	r := newRig(t)
+	r.o.OverlayBytes = 1
+	n := r.open()
+	n.stop() // the applier ends before it hears of the writer
+	n.wg.Wait()
+	put(t, n, "k", "v")
+	<-n.wake
+	done := make(chan error)
+	go func() {
+		b := NewBatch()
+		b.Set([]byte("l"), []byte("v"))
+		_, err := n.Commit(t.Context(), b)
+		done <- err
+	}()
+	for len(n.wake) == 0 { // the writer's last step before it waits
+		time.Sleep(time.Millisecond)
+	}
+	_ = n.log.Poison(errors.New("fsync failed"))
+	_ = n.Close() // says that
+	select {
+	case err := <-done:
+		if !errors.Is(err, ErrClosed) && !errors.Is(err, ErrPoisoned) {
+			t.Errorf("Commit: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the writer waits for ever")
+	}
+}

@@ -239,6 +239,7 @@ func (n *Namespace) Close() error {
 				n.logger.Warn("index is left behind", "namespace", n.name, "error", err)
 			}
 		}
+		n.tryAgain() // who waits for room finds the namespace closed
 		n.closeErr = errors.Join(n.public(n.log.Close()), n.closeIndex())
 		if n.op != nil {
 			n.db.forget(n.name, n.op)
