@@ -113,6 +113,8 @@ func (n *Namespace) lookAtDebt() (total, goal, debt int64) {
 	total, live, untold := n.survey()
 	goal = n.goal(live)
 	debt = (total - goal) * 1000 / max(goal+untold, 1)
-	n.compactor.pace.look(debt, goal)
+	if n.o.Compaction.Auto { // else the log may be as long as it likes
+		n.compactor.pace.look(debt, goal)
+	}
 	return total, goal, debt
 }

@@ -121,3 +121,21 @@ func TestPaceSlots(t *testing.T) {
 		t.Errorf("waits %v", wait)
 	}
 }
+
+// TestNoPaceWithoutAuto: where nothing is compacted unless somebody asks, that slows no writer, however long the log is.
+func TestNoPaceWithoutAuto(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 8 << 10
+	n := r.open()
+	overwritten(t, n)
+	steps := 0
+	_, err := n.Compact(t.Context(), CompactOptions{Progress: func(CompactProgress) {
+		steps++
+		if wait := n.compactor.pace.slot(1 << 20); wait > 0 {
+			t.Errorf("a writer waits for %v", wait)
+		}
+	}})
+	if err != nil || steps == 0 {
+		t.Errorf("%d steps, %v", steps, err)
+	}
+}
