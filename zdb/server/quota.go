@@ -181,10 +181,12 @@ func (n *namespace) reclaim(limit int64) <-chan struct{} {
 	if q.stopped || dead < enough || q.futile > 0 && dead < q.futile+enough && time.Since(q.futileAt) < quotaRetry {
 		return nil
 	}
-	var ctx context.Context
-	ctx, q.cancel = context.WithCancel(n.srv.ctx)
-	q.reclaim = make(chan struct{})
-	q.wg.Go(func() { n.compactForRoom(ctx, eng) })
+	ctx, cancel := context.WithCancel(n.srv.ctx)
+	q.cancel, q.reclaim = cancel, make(chan struct{})
+	q.wg.Go(func() {
+		defer cancel()
+		n.compactForRoom(ctx, eng)
+	})
 	return q.reclaim
 }
 
