@@ -120,9 +120,10 @@ func TestFlushIsAtomic(t *testing.T) {
 			}
 			w.play([]step{do("nil", "GET", "k"), do(":0", "DBSIZE"), do(`"n"`, "SET", "n", "new")})
 			if left := ts.lookup("ns").store(); left != "ns" {
-				if _, err := os.Stat(filepath.Join(ts.o.DataDir, "ns")); !os.IsNotExist(err) {
-					t.Errorf("the files of before are still there: %v", err)
-				}
+				eventually(t, "the files of before go", func() bool {
+					_, err := os.Stat(filepath.Join(ts.o.DataDir, "ns"))
+					return os.IsNotExist(err)
+				})
 			}
 			ts.reopen()
 			w = ts.dial()

@@ -68,6 +68,7 @@ func (ts *testServer) reopen() {
 		ts.t.Fatalf("shutdown: %v", err)
 	}
 	<-ts.served
+	close(ts.served) // nobody waits for it when the next one does not open
 	ts.open()
 }
 

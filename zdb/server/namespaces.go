@@ -72,7 +72,11 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 	}
 	fixed := false
 	for name, set := range all {
-		if set.Removing {
+		if set.isRemoved() { // the loop removes what is not kept: what fails there keeps nothing else from being served
+			s.keepRemoved(name, set)
+			continue
+		}
+		if set.Removing { // of version 1, which had no other name for it
 			if err := s.db.DropNamespace(ctx, storeOf(name, set)); err != nil {
 				return fmt.Errorf("finish the removal of namespace %s: %w", name, err)
 			}
@@ -80,10 +84,6 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 			if err := saveRegistry(s.o.DataDir, all); err != nil {
 				return err
 			}
-			continue
-		}
-		if set.isRemoved() {
-			s.keepRemoved(name, set)
 			continue
 		}
 		if set.Flushing {
