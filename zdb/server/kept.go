@@ -107,6 +107,10 @@ func (s *session) keptKeys(n *namespace, eng *zdb.Namespace, args [][]byte) erro
 		lower = prefix
 	}
 	if len(args) > 1 && len(args[1]) > 0 {
+		if !bytes.HasPrefix(args[1], prefix) {
+			s.fail(errCursor)
+			return nil
+		}
 		lower = after(n.inside(args[1]))
 	}
 	if len(args) > 2 {

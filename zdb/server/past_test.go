@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -21,5 +22,19 @@ func TestHistoryOverManyDeletes(t *testing.T) {
 	w.want(`"k"`, "SET", "k", "four")
 	if got := fmt.Sprint(admin.history("k")); got != "[four three two one]" {
 		t.Errorf("history of a key that came again: %s", got)
+	}
+}
+
+// A page of KEPT KEYS holds nothing but keys with the prefix.
+func TestKeptKeysCursor(t *testing.T) {
+	ts := start(t, nil)
+	w, admin := ts.dial(), ts.adminWire()
+	keepLast(t, ts, 5)
+	for _, key := range []string{"a1", "a2", "b1", "b2"} {
+		w.play([]step{do(`"`+key+`"`, "SET", key, "v"), do("+OK", "DEL", key)})
+	}
+	admin.want("-"+errCursor, "KEPT", "KEYS", "default", "b", "a1")
+	if got := admin.do("KEPT", "KEYS", "default", "b", "b1"); !strings.HasPrefix(got, `[nil [["b2" `) {
+		t.Errorf("behind b1: %s", got)
 	}
 }
