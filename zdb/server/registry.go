@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"qsfs/zdb"
 	"qsfs/zdb/internal/vfs"
 )
 
@@ -41,7 +42,7 @@ type settings struct {
 	Store string `json:"store,omitempty"`
 	// Removed is when a namespace was set aside, which is kept for KeepDeleted.
 	Removed time.Time `json:"removed,omitzero"`
-	// Removing marks a namespace whose removal has begun and goes on at the next start.
+	// Removing marks a namespace whose removal has begun; it is tried until it is done, over restarts too.
 	Removing bool `json:"removing,omitempty"`
 }
 
@@ -61,11 +62,19 @@ func loadRegistry(dir string) (all map[string]*settings, found bool, err error) 
 		return nil, false, fmt.Errorf("read the list of namespaces: %w", err)
 	}
 	all, err = decodeRegistry(raw)
-	if err != nil {
-		return nil, true, fmt.Errorf("%s is damaged: %w", path, err)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.Is(err, errRegistryVersion):
+		return nil, true, fmt.Errorf("%s: %w", path, err)
+	case errors.As(err, &syntax):
+		return nil, true, &zdb.CorruptionError{File: path, Offset: syntax.Offset, Err: err}
+	case err != nil:
+		return nil, true, &zdb.CorruptionError{File: path, Err: err}
 	}
 	return all, true, nil
 }
+
+var errRegistryVersion = errors.New("this version is not known here")
 
 func decodeRegistry(raw []byte) (map[string]*settings, error) {
 	var f registryFile
@@ -73,7 +82,7 @@ func decodeRegistry(raw []byte) (map[string]*settings, error) {
 		return nil, err
 	}
 	if f.Version < 1 || f.Version > registryVersion {
-		return nil, fmt.Errorf("version %d is not known to this server", f.Version)
+		return nil, fmt.Errorf("version %d: %w", f.Version, errRegistryVersion)
 	}
 	if f.Namespaces == nil {
 		return nil, errors.New("no namespaces in it")

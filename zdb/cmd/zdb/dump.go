@@ -34,8 +34,8 @@ func dumpCommand() *cobra.Command {
 		Short: "List the entries of a namespace",
 		Long: `List the entries of a namespace, a line each. Of the directories of a server that does not run: every entry of the log
 that is still there, in its order, superseded ones and deletes too; nothing is changed, not even by recovery. Of a running
-server: the present entries in the order of their keys. The exit code is 7 when entries of the log are damaged; they are
-listed with what is known of them.
+server: the present entries in the order of their keys. The exit code is 7 when entries are damaged (of a running server:
+values, with --values); they are listed with what is known of them.
 
 The columns are time, sequence (of the log), place (segment:offset), kind (set, delete, moved by compaction, damaged),
 key, length, and with --values the value.`,
@@ -64,6 +64,8 @@ type dumpLine struct {
 	Deleted bool      `json:"deleted,omitempty"`
 	Moved   bool      `json:"moved,omitempty"`
 	Damaged string    `json:"damaged,omitempty"`
+
+	lost bool // damaged, and not just elsewhere
 }
 
 func (l *dumpLine) text(values bool) string {
@@ -101,8 +103,10 @@ func runDump(ctx context.Context, out io.Writer, f dumpFlags) error {
 	w := bufio.NewWriterSize(out, 64<<10)
 	enc := json.NewEncoder(w)
 	var lines int64
+	damaged := false
 	emit := func(l *dumpLine) error {
 		lines++
+		damaged = damaged || l.lost
 		b.show(lines, -1)
 		if f.json {
 			return enc.Encode(l)
@@ -118,6 +122,9 @@ func runDump(ctx context.Context, out io.Writer, f dumpFlags) error {
 	if ferr := w.Flush(); err == nil {
 		err = ferr
 	}
+	if err == nil && damaged {
+		err = errDamaged
+	}
 	return err
 }
 
@@ -126,13 +133,12 @@ func (f *dumpFlags) offline(ctx context.Context, emit func(*dumpLine) error) err
 	if err != nil {
 		return err
 	}
-	damaged := false
 	for e, err := range zdb.Dump(ctx, f.store.options(), store) {
 		if err != nil {
 			return err
 		}
 		key := turned(e.Key, sequential)
-		if !strings.HasPrefix(string(key), f.prefix) {
+		if e.Key != nil && !strings.HasPrefix(string(key), f.prefix) { // one that is not known may have had it
 			continue
 		}
 		id := uint32(e.Segment)
@@ -146,14 +152,11 @@ func (f *dumpFlags) offline(ctx context.Context, emit func(*dumpLine) error) err
 		// What is elsewhere is not damaged.
 		if missing := (*zdb.MissingError)(nil); e.Damaged != nil {
 			l.Damaged = e.Damaged.Error()
-			damaged = damaged || !errors.As(e.Damaged, &missing)
+			l.lost = !errors.As(e.Damaged, &missing)
 		}
 		if err := emit(&l); err != nil {
 			return err
 		}
-	}
-	if damaged {
-		return errDamaged
 	}
 	return nil
 }
@@ -212,6 +215,8 @@ func (f *dumpFlags) page(ctx context.Context, c *client.Client, keys [][]byte, e
 		l, gone := dumpLine{Key: key}, false
 		for k, r := range results[i*len(names) : (i+1)*len(names)] {
 			switch {
+			case names[k] == "GET" && errors.Is(r.Err, client.ErrReadFailed): // the others are worth having
+				l.Damaged, l.lost = r.Err.Error(), true
 			case r.Err != nil:
 				return fmt.Errorf("%s %q: %w", names[k], key, r.Err)
 			case r.Value.Kind == resp.Nil:

@@ -105,8 +105,11 @@ func (f *statFlags) offline(ctx context.Context, names []string) ([]client.Info,
 		}
 		for _, name := range listed {
 			// The default namespace has no files before it is used.
+			var missing usageError
 			if _, _, err := f.store.find(name); err == nil {
 				names = append(names, name)
+			} else if !errors.As(err, &missing) {
+				return nil, err
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -229,6 +230,23 @@ func TestDump(t *testing.T) {
 	if code != exitDamaged || strings.Count(out, "\tdamaged\t") != 1 || !strings.Contains(out, `"key 78"`) {
 		t.Errorf("of a damaged log: exit code %d, %d lines", code, strings.Count(out, "\n"))
 	}
+	// Where an entry's key is not known, nobody can say that it had another prefix.
+	index := filepath.Join(n.dir, "index", "ns", "i0")
+	raw, err := os.ReadFile(index)
+	if err != nil || os.WriteFile(index, nil, 0o600) != nil {
+		t.Fatal(err)
+	}
+	if out, _, code := tool(t, n.of("dump", "--namespace", "ns", "--prefix", "key 599")...); code != exitDamaged || strings.Count(out, "\n") != 2 {
+		t.Errorf("with a prefix, of damage without a key: exit code %d\n%s", code, out)
+	}
+	if err := os.WriteFile(index, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start() // it gives all values but one
+	out, talk, code := tool(t, "dump", "--address", n.address, "--namespace", "ns", "--password", "secret", "--values")
+	if code != exitDamaged || strings.Count(out, "\n") != 595 || strings.Count(out, "\tdamaged\t") != 1 {
+		t.Errorf("of a server with a damaged value: exit code %d, %d lines\n%s", code, strings.Count(out, "\n"), talk)
+	}
 }
 
 // snapshot lists files with their lengths and times.
@@ -407,6 +425,14 @@ func TestStat(t *testing.T) {
 	if out := must(t, n.of("stat")...); !strings.Contains(out, "ns ") || !strings.Contains(out, " 595 ") {
 		t.Errorf("as text:\n%s", out)
 	}
+	// One whose files cannot be looked at is not left out.
+	dir := filepath.Join(n.dir, "data", "ns")
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Symlink("ns", dir)); err != nil {
+		t.Fatal(err)
+	}
+	if out, talk, code := tool(t, n.of("stat")...); code != exitInternal || !strings.Contains(talk, "ns") {
+		t.Errorf("with a directory that cannot be read: exit code %d\n%s%s", code, out, talk)
+	}
 }
 
 // Ids of a sequential namespace look the same online and offline.
@@ -447,6 +473,14 @@ func TestToolsSequential(t *testing.T) {
 // What goes wrong is one line, and the exit code says what kind of thing it is.
 func TestToolErrors(t *testing.T) {
 	dir := t.TempDir()
+	listing := func(text string) string { // a data directory with such a list of namespaces
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, ".namespaces.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	broken, newer := listing(`{"version":2,"names`), listing(`{"version":9,"namespaces":{}}`)
 	n := newNode(t)
 	n.start()
 	for _, tc := range []struct {
@@ -466,6 +500,8 @@ func TestToolErrors(t *testing.T) {
 		{[]string{"check", "--data", dir, "--index", dir, "--keys"}, exitUsage, "--keys"},
 		{[]string{"rebuild-index", "--segment", "-2"}, exitUsage, "--segment"},
 		{[]string{"stat", "--data", dir, "--index", dir}, exitUsage, "name the namespaces"},
+		{[]string{"stat", "--data", broken, "--index", dir}, exitDamaged, "is damaged"},
+		{[]string{"stat", "--data", newer, "--index", dir}, exitInternal, "version 9"},
 		{[]string{"frob"}, exitUsage, "frob"},
 	} {
 		out, talk, code := tool(t, tc.args...)
