@@ -3,13 +3,15 @@ package server
 import (
 	"testing"
 	"testing/synctest"
+
+	"qsfs/zdb/internal/vfs"
 )
 
 // A check that began before the password was changed ends after it: from then on the new one counts and the old one
 // does not.
 func TestPasswordChangedDuringCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := &Server{o: Options{DataDir: t.TempDir()}, hashing: make(hashing, 1), namespaces: map[string]*namespace{}}
+		srv := &Server{fs: vfs.OS, o: Options{DataDir: t.TempDir()}, hashing: make(hashing, 1), namespaces: map[string]*namespace{}}
 		n := srv.add("ns", &settings{Password: srv.hashing.newHash("old")})
 		srv.hashing <- struct{}{} // others are being checked
 		var admitted bool
