@@ -85,7 +85,10 @@ func atRisk(m *harness.MountStatus) string {
 	if m.Zstor != nil {
 		waiting, problem = m.Zstor.Pending.Segments, m.Zstor.Pending.Problem
 	}
-	if r.Bytes == 0 && waiting == 0 {
+	switch {
+	case r.Unknown:
+		return "unknown until it is mounted again"
+	case r.Bytes == 0 && waiting == 0:
 		return "nothing"
 	}
 	text := fmt.Sprintf("%s only on this machine", size(r.Bytes))

@@ -15,10 +15,11 @@ type MountStatus struct {
 	Answer string   `json:"answer"`
 	Advice []string `json:"advice"`
 	AtRisk struct {
-		Bytes int64         `json:"bytes"`
-		Since time.Time     `json:"since"`
-		Age   time.Duration `json:"age"`
-		ETA   time.Duration `json:"eta"`
+		Unknown bool          `json:"unknown"`
+		Bytes   int64         `json:"bytes"`
+		Since   time.Time     `json:"since"`
+		Age     time.Duration `json:"age"`
+		ETA     time.Duration `json:"eta"`
 	} `json:"at_risk"`
 	Mount struct {
 		Running  bool   `json:"running"`

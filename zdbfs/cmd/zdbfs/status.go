@@ -14,6 +14,7 @@ import (
 
 	"qsfs/zdbfs/internal/control"
 	"qsfs/zdbfs/internal/exit"
+	"qsfs/zdbfs/internal/service"
 	"qsfs/zstor/client"
 	"qsfs/zstor/config"
 )
@@ -82,6 +83,13 @@ func status(ctx context.Context, cfg *config.Config) (*control.Status, error) {
 	st.Word, st.Answer = zst.Safety, zst.Headline+" (the filesystem is not mounted)"
 	st.Safe = zst.Safety == client.Safe || zst.Safety == client.Shipping
 	st.Advice = append(st.Advice, zst.Advice...)
+	if service.Undispersed(cfg.QSFS.State) {
+		st.AtRisk.Unknown = true
+		st.Answer = "Not known: the mount ended before everything was dispersed, and only a mount can tell what is left on this machine. Of what zstor was told: " + zst.Headline
+		if st.Safe {
+			st.Safe, st.Word = false, client.Offline
+		}
+	}
 	return st, nil
 }
 
@@ -120,7 +128,12 @@ func printStatus(w io.Writer, st *control.Status) {
 }
 
 func atRisk(r control.AtRisk) string {
-	if r.Bytes == 0 && r.Unsynced == 0 {
+	switch {
+	case r.Unknown && r.Bytes == 0:
+		return "unknown"
+	case r.Unknown:
+		return "at least " + control.Bytes(r.Bytes)
+	case r.Bytes == 0 && r.Unsynced == 0:
 		return "nothing"
 	}
 	s := control.Bytes(r.Bytes) + " only on this machine"

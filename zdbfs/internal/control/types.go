@@ -34,6 +34,8 @@ type Status struct {
 
 // AtRisk is what would be lost with this machine right now.
 type AtRisk struct {
+	// Unknown is set in a status without the daemon, when it ended before everything was dispersed: the rest is what zstor knows.
+	Unknown bool `json:"unknown,omitempty"`
 	// Bytes that this daemon has taken and no cut covers: in the two logs, announced to zstor or not, and in memory.
 	Bytes int64 `json:"bytes"`
 	// Unsynced is the part of them that is not even on local stable storage.

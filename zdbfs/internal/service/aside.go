@@ -17,7 +17,7 @@ const asideComplete = "complete"
 
 // moved is what makes up a filesystem's state; the rest of the directory is locks and zstor's own.
 // The owner note goes last: while it is there, the directory is not taken for an empty one.
-var moved = []string{cacheDir, client.CutFile, announcedFile, dataDir, indexDir, client.OwnerFile}
+var moved = []string{cacheDir, client.CutFile, announcedFile, undispersedFile, dataDir, indexDir, client.OwnerFile}
 
 // putAside moves the state into a directory of its own below aside/ and gives its path. It can be
 // interrupted: the next call goes on with the same directory.

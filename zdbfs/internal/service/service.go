@@ -66,8 +66,10 @@ type Service struct {
 	readOnly atomic.Pointer[string]
 	stopOnce sync.Once
 	stopping chan struct{}
-	loops    sync.WaitGroup
-	cancel   context.CancelFunc // of the loops
+	// dispersed is set by a stop after which nothing is on this machine alone.
+	dispersed bool
+	loops     sync.WaitGroup
+	cancel    context.CancelFunc // of the loops
 
 	watchdog       sync.WaitGroup
 	cancelWatchdog context.CancelFunc
@@ -150,6 +152,9 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.evictor.pass(ctx, 0)
+	if err := s.state.expectWrites(); err != nil {
+		return err
+	}
 	s.mount, err = bazil.New(s.fs, dir, bazil.Options{
 		DirectWrites: s.pressure.tight, Log: s.log, RemoteSync: s.remoteSync(),
 	})
@@ -407,6 +412,9 @@ func (s *Service) close(ctx context.Context) error {
 	}
 	if s.eng != nil {
 		add("close the engine", s.eng.close())
+	}
+	if s.dispersed && len(errs) == 0 {
+		add("note that everything is dispersed", s.state.allDispersed())
 	}
 	if s.state != nil {
 		add("unlock the state", s.state.close())

@@ -46,6 +46,7 @@ func (s *Service) stop() error {
 		syncErr = fmt.Errorf("final sync: %w", syncErr)
 	} else {
 		s.shipRest(ctx)
+		s.dispersed = !s.link.isStopped() && s.link.uncovered() == 0
 	}
 	s.opt.Notify("STATUS=closing")
 	err := errors.Join(syncErr, s.close(ctx))
