@@ -125,35 +125,34 @@ func TestEveryCallFails(t *testing.T) {
 	}
 }
 
-// TestPowerLossAtEveryCall takes a crash clone at each call of a life.
+// TestPowerLossAtEveryCall lets the n-th call and all after it fail, and loses power
+// when the life has ended: those before it, also of another goroutine, have then come
+// to their end.
 func TestPowerLossAtEveryCall(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		for at := int64(1); ; at++ {
 			r := newRig(t)
 			r.o.Prewrite = at%2 == 0
-			mem := r.mem
-			var clone *vfs.Mem
-			r.o.FS = &vfs.Hook{FS: mem, Before: func(c vfs.Call) error {
+			var lost atomic.Bool
+			r.o.FS = &vfs.Hook{FS: r.mem, Before: func(c vfs.Call) error {
 				if c.N < at {
 					return nil
 				}
-				if c.N == at {
-					var rng *rand.Rand
-					if keep {
-						rng = rand.New(rand.NewPCG(uint64(at), 1))
-					}
-					clone = mem.CrashClone(rng)
-				}
+				lost.Store(true)
 				return errFault
 			}}
 			acked, tried, _ := r.life()
-			if clone == nil {
+			if !lost.Load() {
 				if at < 60 {
 					t.Errorf("only %d calls", at-1)
 				}
 				break
 			}
-			r.mem = clone
+			var rng *rand.Rand
+			if keep {
+				rng = rand.New(rand.NewPCG(uint64(at), 1))
+			}
+			r.mem = r.mem.CrashClone(rng)
 			r.checkLife(fmt.Sprintf("power lost at call %d", at), acked, tried)
 		}
 	}
