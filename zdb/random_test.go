@@ -31,8 +31,7 @@ type machine struct {
 	n    *Namespace
 	opts NamespaceOptions
 
-	dead  atomic.Bool
-	clone *vfs.Mem
+	dead atomic.Bool
 	// killAt is the call at which the power goes; 0 is never.
 	killAt atomic.Int64
 	lose   bool
@@ -72,15 +71,11 @@ func (m *machine) start() {
 	m.t.Helper()
 	m.dead.Store(false)
 	hook := &vfs.Hook{FS: m.mem}
-	mem := m.mem
 	hook.Before = func(c vfs.Call) error {
 		if m.dead.Load() {
 			return errDead
 		}
 		if at := m.killAt.Load(); at > 0 && c.N >= at && m.dead.CompareAndSwap(false, true) {
-			if m.lose {
-				m.clone = mem.CrashClone(rand.New(rand.NewPCG(uint64(c.N), 3)))
-			}
 			return errDead
 		}
 		return nil
@@ -124,10 +119,12 @@ func (m *machine) crashed(db *DB, err error) {
 	m.start()
 }
 
+// swap takes what the loss of power has left, when the engine is closed: calls that began before it have ended then,
+// and what they made durable may have been acknowledged.
 func (m *machine) swap() {
 	m.killAt.Store(0)
-	if m.clone != nil {
-		m.mem, m.clone = m.clone, nil
+	if m.dead.Load() && m.lose {
+		m.mem = m.mem.CrashClone(rand.New(rand.NewPCG(m.rng.Uint64(), 3)))
 	}
 }
 

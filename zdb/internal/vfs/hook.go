@@ -159,6 +159,13 @@ func (f *hookFile) SyncData() error {
 	return f.File.SyncData()
 }
 
+func (f *hookFile) WriteBack(off, n int64) error {
+	if err := f.h.call("WriteBack", f.name, int(n)); err != nil {
+		return err
+	}
+	return f.File.WriteBack(off, n)
+}
+
 func (f *hookFile) Truncate(size int64) error {
 	if err := f.h.call("Truncate", f.name, 0); err != nil {
 		return err

@@ -450,6 +450,8 @@ func (f *memFile) Sync() error {
 
 func (f *memFile) SyncData() error { return f.Sync() }
 
+func (f *memFile) WriteBack(int64, int64) error { return nil }
+
 func (n *memNode) truncate(size int64) {
 	n.now = resize(n.now, size)
 	n.alloc = min(n.alloc, size)

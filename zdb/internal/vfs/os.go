@@ -134,6 +134,14 @@ func (f osFile) SyncData() error {
 	}
 }
 
+func (f osFile) WriteBack(off, n int64) error {
+	err := unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+	if err == unix.ENOSYS || err == unix.EINVAL || err == unix.ESPIPE || err == unix.EOPNOTSUPP {
+		return nil // then the fsync does it all
+	}
+	return err
+}
+
 func (f osFile) Allocate(size int64) error {
 	for {
 		err := unix.Fallocate(int(f.Fd()), 0, 0, size)

@@ -40,6 +40,8 @@ type File interface {
 	Sync() error
 	// SyncData makes content durable, and the length where reading it back needs it.
 	SyncData() error
+	// WriteBack begins to write what is dirty in [off, off+n), and does not wait for it; it makes nothing durable.
+	WriteBack(off, n int64) error
 	Truncate(size int64) error
 	// Allocate reserves blocks for [0, size) and makes the file at least that long.
 	Allocate(size int64) error

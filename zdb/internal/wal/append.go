@@ -112,6 +112,7 @@ func (l *Log) writeLocked(b *batch.Builder, needs segfile.Seq, flags uint16, at 
 	}
 	l.head.Needs = needs
 	l.witnessed = durable
+	l.tellWriteBehindLocked()
 	if l.unsynced.IsZero() {
 		l.unsynced = now
 		l.tellKeeperLocked()
@@ -170,4 +171,5 @@ func (l *Log) activateLocked(s *segment) {
 	l.head.Pos, l.head.Incarnation, l.head.Needs = Pos{s.id, s.length}, s.inc, l.needs
 	l.durable, l.witnessed = l.head, l.head.Pos
 	l.unsynced, l.entryEnd = time.Time{}, Pos{}
+	l.begun = l.head.Pos
 }

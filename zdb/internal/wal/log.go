@@ -127,7 +127,9 @@ type Log struct {
 	notifyMu sync.Mutex // held over OnDurable
 	notified Pos
 
-	zero zeroer
+	zero   zeroer
+	begun  Pos           // up to where write-back of the active segment has begun, or is not worth it
+	behind chan struct{} // tells writeBehind that there is a step to write
 
 	found Found
 
@@ -166,6 +168,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		segments: make(map[segfile.ID]*segment),
 		wake:     make(chan struct{}, 1),
 		sealWake: make(chan struct{}, 1),
+		behind:   make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		sealDone: make(chan struct{}),
 	}
@@ -186,6 +189,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 func (l *Log) start() {
 	l.wg.Go(l.keep)
 	l.wg.Go(l.sealer)
+	l.wg.Go(l.writeBehind)
 	if l.o.Prewrite {
 		l.zero.start(l)
 	}

@@ -101,6 +101,9 @@ func (l *Log) syncRound(ctx context.Context, target Head, handle *Handle) error 
 	if l.durable.Before(target.Pos) {
 		l.durable = target
 	}
+	if l.begun.Before(l.durable.Pos) {
+		l.begun = l.durable.Pos
+	}
 	l.lastSync = now
 	l.unsynced = time.Time{}
 	if l.durable.Before(l.head.Pos) {
