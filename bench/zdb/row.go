@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -11,10 +12,10 @@ type row struct {
 	name  string // for --only
 	title string
 	unit  string
-	// target says what must be reached; held whether it was, once ours and theirs are there.
-	target string
-	held   func(r *row) bool
-	ratio  func(r *row) float64 // ours to theirs, or to what it is compared with; nil: none
+	// target says what must be reached; reached how much of it was, once ours and theirs are there: 1 and more is held.
+	target  string
+	reached func(r *row) float64
+	ratio   func(r *row) float64 // ours to theirs, or to what it is compared with; nil: none
 
 	ours, theirs []float64 // one for each round
 	more         []string  // further figures, for the notes
@@ -53,10 +54,15 @@ func (r *row) verdict() string {
 		return "missed: " + r.fault.Error()
 	case len(r.ours) == 0:
 		return "missed: not measured"
-	case r.held(r):
+	case r.reached(r) >= 1:
 		return "held"
 	}
-	return "**missed**"
+	return fmt.Sprintf("**missed by %.0f %%**", math.Ceil(100*(1-r.reached(r))))
+}
+
+// nearly says of a row that missed whether it did so by no more than is allowed.
+func (r *row) nearly() bool {
+	return r.fault == nil && len(r.ours) > 0 && r.reached(r) >= 1-allowedShortfall
 }
 
 func (r *row) ok() bool { return r.verdict() == "held" }
@@ -64,12 +70,17 @@ func (r *row) ok() bool { return r.verdict() == "held" }
 // The usual targets.
 
 // atLeast: ours reach a share of theirs.
-func atLeast(share float64) func(*row) bool {
-	return func(r *row) bool { return len(r.theirs) > 0 && r.our() >= share*r.their() }
+func atLeast(share float64) func(*row) float64 {
+	return func(r *row) float64 { return toTheirs(r) / share }
 }
 
-func above(limit float64) func(*row) bool { return func(r *row) bool { return r.our() >= limit } }
-func below(limit float64) func(*row) bool { return func(r *row) bool { return r.our() <= limit } }
+func above(limit float64) func(*row) float64 {
+	return func(r *row) float64 { return r.our() / limit }
+}
+
+func below(limit float64) func(*row) float64 {
+	return func(r *row) float64 { return limit / r.our() }
+}
 
 func toTheirs(r *row) float64 {
 	if r.their() == 0 {

@@ -10,11 +10,11 @@ import (
 func throughput() group {
 	return group{
 		rows: []*row{
-			{name: "set-p16", title: "SET 4 KiB, 50 clients, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 1 × its unix-socket figure", held: atLeast(1), ratio: toTheirs},
-			{name: "get-p16", title: "GET 4 KiB, 50 clients, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 1 × its unix-socket figure", held: atLeast(1), ratio: toTheirs},
-			{name: "set-p1", title: "SET 4 KiB, 50 clients, -P 1, TCP", unit: "/s", target: "≥ 1 × (≥ 0.9 × with a profile)", held: atLeast(0.9), ratio: toTheirs},
-			{name: "get-p1", title: "GET 4 KiB, 50 clients, -P 1, TCP", unit: "/s", target: "≥ 1 × (≥ 0.9 × with a profile)", held: atLeast(0.9), ratio: toTheirs},
-			{name: "set-one", title: "SET 4 KiB, one client, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 0.8 × its unix-socket figure", held: atLeast(0.8), ratio: toTheirs},
+			{name: "set-p16", title: "SET 4 KiB, 50 clients, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 1 × its unix-socket figure", reached: atLeast(1), ratio: toTheirs},
+			{name: "get-p16", title: "GET 4 KiB, 50 clients, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 1 × its unix-socket figure", reached: atLeast(1), ratio: toTheirs},
+			{name: "set-p1", title: "SET 4 KiB, 50 clients, -P 1, TCP", unit: "/s", target: "≥ 1 × (≥ 0.9 × with a profile)", reached: atLeast(0.9), ratio: toTheirs},
+			{name: "get-p1", title: "GET 4 KiB, 50 clients, -P 1, TCP", unit: "/s", target: "≥ 1 × (≥ 0.9 × with a profile)", reached: atLeast(0.9), ratio: toTheirs},
+			{name: "set-one", title: "SET 4 KiB, one client, -P 16, ours TCP, theirs unix socket", unit: "/s", target: "≥ 0.8 × its unix-socket figure", reached: atLeast(0.8), ratio: toTheirs},
 		},
 		run: runThroughput,
 	}
