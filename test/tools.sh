@@ -18,6 +18,7 @@ need /lib/systemd/systemd systemd
 need dbus-daemon dbus
 need git git
 need python3 python3
+need redis-cli redis-tools
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then

@@ -129,8 +129,7 @@ func TestServeFaults(t *testing.T) {
 func TestRedisCLI(t *testing.T) {
 	path, err := exec.LookPath("redis-cli")
 	if err != nil {
-		t.Log("redis-cli (package redis-tools) is not installed; the wire tests of the server cover the protocol")
-		return
+		t.Fatal("redis-cli is missing; make test-tools installs it")
 	}
 	n := newNode(t)
 	n.start()
