@@ -147,11 +147,13 @@ func (d *comparison) pass(ctx context.Context, p uint64) error {
 			d.holes[s.Location.Segment] = true
 			return nil
 		}
+		if d.share(s.Key, s.Seq, p) {
+			if v, ok := kept[versionID{string(s.Key), s.Seq}]; ok {
+				v.logged = s.Location
+			}
+		}
 		if !d.mine(s.Key, p) {
 			return nil
-		}
-		if v, ok := kept[versionID{string(s.Key), s.Seq}]; ok {
-			v.logged = s.Location
 		}
 		if old, ok := known[string(s.Key)]; !ok || s.Seq >= old.seq {
 			known[string(s.Key)] = newest{seq: s.Seq, loc: s.Location, deleted: s.Delete}
@@ -186,11 +188,11 @@ type versionID struct {
 // keptVersion is where the index has a superseded version, and where the log has it.
 type keptVersion struct{ loc, logged Location }
 
-// versions takes the superseded versions that the index keeps of the keys of one share.
+// versions takes one share of the superseded versions that the index keeps.
 func (d *comparison) versions(p uint64) (map[versionID]*keptVersion, error) {
 	kept := make(map[versionID]*keptVersion)
 	err := d.snap.Versions(func(key []byte, v index.Version) error {
-		if d.mine(key, p) {
+		if d.share(key, v.Seq, p) {
 			kept[versionID{string(key), v.Seq}] = &keptVersion{loc: v.Location, logged: Location{Segment: segfile.NoID}}
 			d.sum.live[v.Location.Segment] += v.Cost(key)
 		}
@@ -201,6 +203,11 @@ func (d *comparison) versions(p uint64) (map[versionID]*keptVersion, error) {
 
 func (d *comparison) mine(key []byte, p uint64) bool {
 	return d.passes == 1 || maphash.Bytes(d.seed, key)%d.passes == p
+}
+
+// share is mine for superseded versions: of one key there may be as many as of all the others.
+func (d *comparison) share(key []byte, seq Seq, p uint64) bool {
+	return d.passes == 1 || (maphash.Bytes(d.seed, key)+uint64(seq))%d.passes == p
 }
 
 // fromIndex takes every entry of the index to the log.

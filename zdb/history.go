@@ -10,7 +10,7 @@ import (
 	"qsfs/zdb/internal/overlay"
 )
 
-// historyPage is how many versions are taken from the index at once.
+// historyPage is how many versions are taken from the index at once, at most.
 const historyPage = 256
 
 // History lists the versions of key that retention keeps, newest first, up to limit of them and only those
@@ -20,23 +20,79 @@ func (n *Namespace) History(ctx context.Context, key []byte, before Seq, limit i
 		before = ^Seq(0)
 	}
 	w := &historyWalk{policy: n.policy(), before: before, limit: limit}
-	for _, g := range n.view.Load().tables {
-		g.Versions(key, func(e *overlay.Entry) bool { return w.add(overlaid(e)) })
+	if w.done() {
+		return nil, nil
 	}
-	for from := ^Seq(0); !w.done(); {
-		page, err := n.indexHistory(ctx, key, from, historyPage)
-		if err != nil {
-			return nil, n.public(err)
+	view := n.view.Load() // before the index: what goes there meanwhile is in both
+	err := n.versions(ctx, view, key, ^Seq(0), func(v index.Version) bool { return w.add(v) && !w.mayJump() })
+	if err == nil && !w.done() && w.mayJump() {
+		// What lies between is not listed, and is not counted any more either: a list in pages reads each version once.
+		above, ok, aerr := n.versionAbove(ctx, view, key, before)
+		if ok {
+			w.jump(above)
 		}
-		for _, v := range page {
-			w.add(v)
-			from = v.Seq - 1
+		if err = aerr; err == nil {
+			err = n.versions(ctx, view, key, before-1, w.add)
 		}
-		if len(page) < historyPage || from == 0 {
-			break
-		}
+	}
+	if err != nil {
+		return nil, n.public(err)
 	}
 	return w.list, nil
+}
+
+// versions gives what overlay and index have of key, not above a sequence, newest first, until add says no. What went from the one
+// to the other meanwhile comes twice.
+func (n *Namespace) versions(ctx context.Context, view *view, key []byte, from Seq, add func(index.Version) bool) error {
+	more := true
+	for _, g := range view.tables {
+		g.Versions(key, func(e *overlay.Entry) bool {
+			if e.Seq <= from {
+				more = add(overlaid(e))
+			}
+			return more
+		})
+		if !more {
+			return nil
+		}
+	}
+	for size := 4; ; size = min(4*size, historyPage) {
+		page, err := n.indexHistory(ctx, key, from, size)
+		if err != nil {
+			return err
+		}
+		for _, v := range page {
+			if !add(v) {
+				return nil
+			}
+			from = v.Seq - 1
+		}
+		if len(page) < size || from == 0 {
+			return ctx.Err()
+		}
+	}
+}
+
+// versionAbove gives the oldest version of key that is not below a sequence.
+func (n *Namespace) versionAbove(ctx context.Context, view *view, key []byte, from Seq) (v index.Version, ok bool, err error) {
+	for _, g := range view.tables {
+		g.Versions(key, func(e *overlay.Entry) bool {
+			if e.Seq >= from {
+				v, ok = overlaid(e), true
+			}
+			return e.Seq > from
+		})
+	}
+	x, err := n.acquireIndex(ctx)
+	if err != nil {
+		return v, false, err
+	}
+	s := x.Snapshot()
+	older, found, err := s.Above(key, from)
+	if found && (!ok || older.Seq < v.Seq) {
+		v, ok = older, true
+	}
+	return v, ok, errors.Join(err, s.Close(), x.Release())
 }
 
 func overlaid(e *overlay.Entry) index.Version {
@@ -88,6 +144,19 @@ func (w *historyWalk) add(v index.Version) bool {
 		w.emit(v)
 	}
 	return !w.done()
+}
+
+// mayJump says that all further versions above the first one that may be listed make no difference: they are not among the
+// newest.
+func (w *historyWalk) mayJump() bool {
+	return w.any && w.last.Seq >= w.before && w.rank+1 >= w.policy.KeepLast
+}
+
+// jump goes on below v, which is not listed.
+func (w *historyWalk) jump(v index.Version) {
+	if v.Seq < w.last.Seq {
+		w.last, w.gone = v, nil
+	}
 }
 
 func (w *historyWalk) emit(v index.Version) {
@@ -148,6 +217,7 @@ func (n *Namespace) findAt(ctx context.Context, key []byte, at Seq) (v index.Ver
 // which retention keeps a value. It must be closed.
 type DeletedIter struct {
 	n      *Namespace
+	ctx    context.Context
 	o      IterOptions
 	policy index.Policy
 	hold   uint64
@@ -175,7 +245,7 @@ func (n *Namespace) NewDeletedIter(ctx context.Context, o IterOptions) (*Deleted
 		return nil, n.public(err)
 	}
 	s := x.Snapshot()
-	d := &DeletedIter{n: n, o: o, policy: n.policy(), hold: hold, x: s, it: s.NewGoneIter()}
+	d := &DeletedIter{n: n, ctx: ctx, o: o, policy: n.policy(), hold: hold, x: s, it: s.NewGoneIter()}
 	if err := x.Release(); err != nil {
 		return nil, n.public(errors.Join(err, d.Close()))
 	}
@@ -194,13 +264,17 @@ func (d *DeletedIter) Seek(key []byte) bool {
 func (d *DeletedIter) Next() bool { return d.settle(d.it.Next()) }
 
 func (d *DeletedIter) settle(ok bool) bool {
-	for ; ok; ok = d.it.Next() {
+	for ; ok && d.ctx.Err() == nil; ok = d.it.Next() {
 		d.key = d.it.Key()
 		if d.o.Upper != nil && string(d.key) >= string(d.o.Upper) {
 			return false
 		}
 		w := &historyWalk{policy: d.policy, before: ^Seq(0), limit: 2}
-		for _, v := range d.it.Versions() {
+		for !w.done() && d.ctx.Err() == nil {
+			v, ok := d.it.Version()
+			if !ok {
+				break
+			}
 			w.add(v)
 		}
 		if len(w.list) == 2 {
@@ -221,7 +295,7 @@ func (d *DeletedIter) Deleted() Version { return d.gone }
 func (d *DeletedIter) Last() Version { return d.last }
 
 // Err is why the iterator ended early.
-func (d *DeletedIter) Err() error { return d.n.public(d.it.Err()) }
+func (d *DeletedIter) Err() error { return d.n.public(errors.Join(d.it.Err(), d.ctx.Err())) }
 
 // Close ends the iterator.
 func (d *DeletedIter) Close() error {

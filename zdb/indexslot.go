@@ -257,7 +257,7 @@ func (n *Namespace) catchUp(ctx context.Context, x *index.Index) error {
 	if known {
 		return nil
 	}
-	if err := n.pruneAll(x); err != nil {
+	if err := n.pruneAll(ctx, x); err != nil {
 		return err
 	}
 	return x.Forget()
@@ -278,15 +278,20 @@ func (n *Namespace) dangling(x *index.Index) error {
 }
 
 // pruneAll drops what a rebuild kept beyond the policy, before the index is used.
-func (n *Namespace) pruneAll(x *index.Index) error {
-	for from := []byte(nil); x.Versions() > 0; {
-		next, dropped, _, err := x.Prune(from, n.policy(), pruneStep)
-		if err != nil || next == nil && dropped == 0 {
+func (n *Namespace) pruneAll(ctx context.Context, x *index.Index) error {
+	if x.Versions() == 0 {
+		return nil
+	}
+	for place := (*index.Place)(nil); ; {
+		next, _, _, err := x.Prune(place, n.policy(), pruneStep)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || next == nil {
 			return err
 		}
-		from = next
+		place = next
 	}
-	return nil
 }
 
 // replayFlush is how many bytes of changes a replay collects before it notes how far it has come.

@@ -3,6 +3,8 @@ package zdb
 import (
 	"context"
 	"time"
+
+	"qsfs/zdb/internal/index"
 )
 
 const (
@@ -47,7 +49,7 @@ func (n *Namespace) runSweep(ctx context.Context) error {
 	n.keep.sweep = false
 	n.keep.mu.Unlock()
 	total := 0
-	for from := []byte(nil); ; {
+	for from := (*index.Place)(nil); ; {
 		next, left, err := n.sweepStep(ctx, from)
 		if err != nil {
 			n.keep.mu.Lock()
@@ -64,7 +66,7 @@ func (n *Namespace) runSweep(ctx context.Context) error {
 	return nil
 }
 
-func (n *Namespace) sweepStep(ctx context.Context, from []byte) (next []byte, left int, err error) {
+func (n *Namespace) sweepStep(ctx context.Context, from *index.Place) (next *index.Place, left int, err error) {
 	n.applyMu.Lock()
 	defer n.applyMu.Unlock()
 	if err := ctx.Err(); err != nil {

@@ -115,7 +115,11 @@ func (it *AtIter) pull() (key []byte, e Entry, ok bool, err error) {
 	}
 	// The newest of the superseded ones that is not too new; the present one goes before them.
 	best := Version{}
-	for prefix := versionsOf(key); it.old.Valid() && bytes.HasPrefix(it.old.Item().Key(), prefix); it.old.Next() {
+	prefix := versionsOf(key)
+	if !it.reverse {
+		it.seekOld(prefix, key)
+	}
+	for ; it.old.ValidForPrefix(prefix); it.old.Next() {
 		v, err := readVersion(it.old.Item())
 		if err != nil {
 			return nil, e, false, err
@@ -123,11 +127,29 @@ func (it *AtIter) pull() (key []byte, e Entry, ok bool, err error) {
 		if v.Seq <= it.at && v.Seq > best.Seq {
 			best = v
 		}
+		if !it.reverse && best.Seq > 0 {
+			leaveVersions(it.old, prefix)
+			break
+		}
 	}
 	if !ok && best.Seq > 0 && !best.Delete {
 		e, ok = best.entry(), true
 	}
 	return key, e, ok, nil
+}
+
+// seekOld leaves out, going forward, the versions of key that are too new.
+func (it *AtIter) seekOld(prefix, key []byte) {
+	to := versionKey(key, it.at)
+	for range fewVersions {
+		if !it.old.ValidForPrefix(prefix) || bytes.Compare(it.old.Item().Key(), to) >= 0 {
+			return
+		}
+		it.old.Next()
+	}
+	if it.old.ValidForPrefix(prefix) && bytes.Compare(it.old.Item().Key(), to) < 0 {
+		it.old.Seek(to)
+	}
 }
 
 // Valid says whether it stands on a key.
@@ -147,51 +169,3 @@ func (it *AtIter) Close() {
 	it.present.Close()
 	it.old.Close()
 }
-
-// GoneIter walks the keys that are deleted and of which something is kept.
-type GoneIter struct {
-	x    *Index
-	s    *Snapshot
-	it   *badger.Iterator
-	key  []byte
-	list []Version
-	err  error
-}
-
-// NewGoneIter returns an iterator that stands nowhere.
-func (s *Snapshot) NewGoneIter() *GoneIter {
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false
-	o.Prefix = []byte{prefixVersion}
-	return &GoneIter{x: s.x, s: s, it: s.txn.NewIterator(o)}
-}
-
-// Seek stands on the first key ≥ key and says whether there is one.
-func (it *GoneIter) Seek(key []byte) bool {
-	it.it.Seek(versionsOf(key))
-	return it.Next()
-}
-
-// Next goes to the next key that is deleted.
-func (it *GoneIter) Next() bool {
-	defer it.x.guard(&it.err)
-	for it.err == nil && it.it.Valid() {
-		it.key, it.list, _, it.err = it.x.group(it.s.txn, it.it)
-		if it.err == nil && len(it.list) > 1 && it.list[0].Delete {
-			return true
-		}
-	}
-	return false
-}
-
-// Key and Versions tell of the key where it stands, newest version first: the first one is the delete.
-func (it *GoneIter) Key() []byte { return it.key }
-
-// Versions of the key, valid until the iterator moves.
-func (it *GoneIter) Versions() []Version { return it.list }
-
-// Err is why it ended early.
-func (it *GoneIter) Err() error { return it.err }
-
-// Close ends it.
-func (it *GoneIter) Close() { it.it.Close() }

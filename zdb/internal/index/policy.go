@@ -44,34 +44,3 @@ func (p *Policy) Wants(rank int, v, next *Version) bool {
 
 // Repeats says of a version and the one after it that the latter is no version of its own: it deleted what was not there.
 func (v *Version) Repeats(next *Version) bool { return v.Delete && next.Delete }
-
-// Keep says which versions of one key stay; they come newest first. A delete stays
-// only right above a value that does: it says until when that one counted.
-func (p *Policy) Keep(versions []Version) []bool {
-	keep := make([]bool, len(versions))
-	rank := 0
-	for i := 1; i < len(versions); i++ {
-		if !versions[i].Repeats(&versions[i-1]) {
-			rank++
-		}
-	}
-	older, above := false, false // something older stays; the last that stays is a delete
-	for i := len(versions) - 1; i >= 0; i-- {
-		v := &versions[i]
-		switch {
-		case v.Delete:
-			keep[i] = older && !above
-		case i == 0:
-			keep[i] = true
-		default:
-			keep[i] = p.Wants(rank, v, &versions[i-1])
-		}
-		if i > 0 && !v.Repeats(&versions[i-1]) {
-			rank--
-		}
-		if keep[i] {
-			older, above = true, v.Delete
-		}
-	}
-	return keep
-}

@@ -153,14 +153,37 @@ func (s *Snapshot) History(key []byte, from segfile.Seq, limit int) (list []Vers
 	return list[:min(len(list), limit)], nil
 }
 
+// Above gives the oldest version of key that is kept and not below a sequence.
+func (s *Snapshot) Above(key []byte, from segfile.Seq) (v Version, ok bool, err error) {
+	x, txn := s.x, s.txn
+	defer x.guard(&err)
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues = false
+	o.Prefix = versionsOf(key)
+	o.Reverse = true
+	it := txn.NewIterator(o)
+	defer it.Close()
+	if it.Seek(versionKey(key, from)); it.Valid() {
+		if v, err = readVersion(it.Item()); err != nil {
+			return v, false, x.fail(err)
+		}
+		return v, true, nil
+	}
+	e, ok, err := x.get(txn, key)
+	return e.version(false), ok && e.Seq >= from, err
+}
+
 func readVersion(item *badger.Item) (v Version, err error) {
-	dbKey := item.Key()
-	_, seq, err := splitVersionKey(dbKey)
+	_, seq, err := splitVersionKey(item.Key())
 	if err != nil {
 		return v, err
 	}
+	return versionOf(item, seq)
+}
+
+func versionOf(item *badger.Item, seq segfile.Seq) (v Version, err error) {
 	err = item.Value(func(p []byte) error {
-		v, err = parseVersion(dbKey, seq, p)
+		v, err = parseVersion(item.Key(), seq, p)
 		return err
 	})
 	return v, err

@@ -96,7 +96,7 @@ func TestPruneLongKeys(t *testing.T) {
 		if got, want := x.Versions(), int64(c.keys*(c.versions+2)); got != want {
 			t.Fatalf("%s: %d versions, want %d", c.name, got, want)
 		}
-		for from := []byte(nil); ; {
+		for from := (*Place)(nil); ; {
 			next, _, _, err := x.Prune(from, Policy{}, 4096)
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
