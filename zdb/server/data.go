@@ -247,14 +247,7 @@ func cmdDel(s *session, args [][]byte) {
 // cmdCheck is CHECK key → 1 when the entry verifies, 0 when it is damaged, −1 when it cannot be read, nil when it does
 // not exist.
 func cmdCheck(s *session, args [][]byte) {
-	if len(args[1]) > maxKey {
-		s.fail(errKeyLong)
-		return
-	}
-	if !s.readable() {
-		return
-	}
-	eng := s.engine()
+	eng := s.reading(args[1])
 	if eng == nil {
 		return
 	}

@@ -14,14 +14,9 @@ const streamStep = 256 << 10
 
 // cmdGet is GET key → the value, or nil.
 func cmdGet(s *session, args [][]byte) {
-	if len(args[1]) > maxKey {
-		s.fail(errKeyLong)
-		return
+	if s.mayRead(args[1]) {
+		s.value(args[1])
 	}
-	if !s.readable() {
-		return
-	}
-	s.value(args[1])
 }
 
 // cmdMGet is MGET key… → an array of values, nils and errors.

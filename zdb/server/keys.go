@@ -4,17 +4,27 @@ import (
 	"qsfs/zdb"
 )
 
+// mayRead answers the error when the key of a command is none, or the namespace does not let it be read.
+func (s *session) mayRead(key []byte) bool {
+	if len(key) > maxKey {
+		s.fail(errKeyLong)
+		return false
+	}
+	return s.readable()
+}
+
+// reading is what commands begin with that look up one key: engine, after mayRead.
+func (s *session) reading(key []byte) *zdb.Namespace {
+	if !s.mayRead(key) {
+		return nil
+	}
+	return s.engine()
+}
+
 // about looks up the key of a command that answers from the index alone. found is called under the namespace; missing
 // answers what there is to say of a key that does not exist. Both are promised.
 func (s *session) about(key []byte, found func(eng *zdb.Namespace, e oldEntry), missing func()) {
-	if len(key) > maxKey {
-		s.fail(errKeyLong)
-		return
-	}
-	if !s.readable() {
-		return
-	}
-	eng := s.engine()
+	eng := s.reading(key)
 	if eng == nil {
 		return
 	}
