@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"qsfs/zdb"
@@ -85,6 +87,37 @@ func (s *session) setKeep(property, value string) func(*settings) {
 		return nil
 	}
 	return func(set *settings) { set.KeepDeleted = keepTime(d) }
+}
+
+// ErrKeepNeedsAdmin is wrapped by the error of Open when namespaces of the list have keep_deleted and the server would have no
+// admin password.
+var ErrKeepNeedsAdmin = errors.New("keep_deleted needs an admin password")
+
+// mayKeep refuses to serve what promises to keep what is deleted where everybody is admin. Most likely the password was
+// forgotten, or its file is lost; any other one will do, so a refusal locks nobody out, but to serve would let the first
+// client that comes end the promise for good.
+func (s *Server) mayKeep(all map[string]*settings) error {
+	if !s.rights.Load().open() {
+		return nil
+	}
+	var names []string
+	for name, set := range all {
+		over := set.isRemoved() && time.Now().After(set.until())
+		if set.KeepDeleted > 0 && !set.Removing && !over {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	const most = 5
+	text, more := strings.Join(names[:min(len(names), most)], ", "), ""
+	if len(names) > most {
+		more = fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return fmt.Errorf("%w: %s%s keep what is deleted, and without a password every client is admin and could end that; start with a password, the old one or another, "+
+		"and if nothing is to be kept any more, set keep_deleted to 0 first (KEPT DROP for what was removed)", ErrKeepNeedsAdmin, text, more)
 }
 
 // A keepTime stands in the list of namespaces as text.

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,15 +174,61 @@ func TestKeepSettings(t *testing.T) {
 	ts.reopen()
 	w = ts.adminWire()
 	check()
-	// Where everybody is admin nothing can be promised; what was promised before stays.
+	// Where everybody is admin nothing can be promised.
+	w.want("+OK", "NSSET", "ns", "keep_deleted", "0")
 	ts.o.Admin = ""
 	ts.reopen()
 	w = ts.dial()
-	check()
 	w.want("-"+errKeepNeedsAdmin, "NSSET", "ns", "keep_deleted", "1h")
 	if err := (Options{DataDir: "d", IndexDir: "i", KeepDeleted: time.Hour}).Validate(); err == nil || !strings.Contains(err.Error(), "admin password") {
 		t.Errorf("keeping without an admin password: %v", err)
 	}
+}
+
+// A server without an admin password, where everybody is admin, does not open what promises to keep what is deleted. With
+// any password it does, and without one again when nothing is kept any more.
+func TestKeepDeletedNeedsAdmin(t *testing.T) {
+	ts := start(t, nil)
+	ts.adminWire().play([]step{
+		do("+OK", "NSNEW", "keeps"), do("+OK", "NSSET", "keeps", "keep_deleted", "1d"),
+		do("+OK", "NSNEW", "gone"), do("+OK", "NSSET", "gone", "keep_deleted", "1d"), do("+OK", "NSDEL", "gone"), do("+OK", "NSNEW", "plain"),
+	})
+	refused := func(what string, names ...string) {
+		t.Helper()
+		ts.Close()
+		o := ts.o
+		o.Admin = ""
+		srv, err := Open(t.Context(), o)
+		if err == nil {
+			srv.Close()
+		}
+		if !errors.Is(err, ErrKeepNeedsAdmin) {
+			t.Fatalf("%s, without a password: %v", what, err)
+		}
+		for _, name := range []string{"keeps", "gone/", "plain"} {
+			if strings.Contains(err.Error(), name) != slices.Contains(names, name) {
+				t.Errorf("%s: the error names other namespaces than %q: %v", what, names, err)
+			}
+		}
+		<-ts.served
+		ts.o.Admin = "another"
+		ts.open()
+		w := ts.dial()
+		w.want("+OK", "AUTH", "another")
+		switch what {
+		case "both":
+			w.want("+OK", "NSSET", "keeps", "keep_deleted", "0")
+		case "one is set aside":
+			for _, n := range ts.allRemoved() {
+				w.want("+OK", "KEPT", "DROP", n.name)
+			}
+		}
+	}
+	refused("both", "keeps", "gone/")
+	refused("one is set aside", "gone/")
+	ts.o.Admin = ""
+	ts.reopen()
+	ts.dial().want(`["default" "keeps" "plain"]`, "NSLIST")
 }
 
 func TestAges(t *testing.T) {

@@ -47,6 +47,9 @@ func (s *Server) openNamespaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mayKeep(all); err != nil {
+		return err
+	}
 	onDisk, err := s.db.Namespaces()
 	if err != nil {
 		return fmt.Errorf("list namespaces: %w", err)

@@ -29,7 +29,10 @@ func serveCommand() *cobra.Command {
 
 A SIGTERM or SIGINT stops it: commands that have arrived are answered, the log is made durable, then it ends.
 A SIGHUP makes it read the TLS files and the admin file anew and open its log file again; certificate files that
-changed are found without it too. Under systemd (Type=notify) it tells when it is ready.`,
+changed are found without it too. Under systemd (Type=notify) it tells when it is ready.
+
+Without --admin or --admin-file every client is admin. So it does not start without one while namespaces keep what is deleted
+(keep_deleted): any client could end that. Any password will do, it need not be the one of before.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 && (args[0] == "always" || args[0] == "none") {
 				return usageError{fmt.Errorf("unexpected argument %q: write --sync=%s", args[0], args[0])}
@@ -74,6 +77,9 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		o.Log.Info("stopped before it was ready")
 		return nil
+	}
+	if errors.Is(err, server.ErrKeepNeedsAdmin) {
+		return usageError{err}
 	}
 	if err != nil {
 		return err

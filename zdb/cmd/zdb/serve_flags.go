@@ -66,7 +66,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.sync, "sync", "always", "`WHEN` writes are made durable: always (before the reply) or none (about once a second)")
 	fl.Lookup("sync").NoOptDefVal = "always"
 	fl.IntVar(&f.syncTime, "synctime", 0, "`SECONDS` after which the log is made durable; replies do not wait for it, as with --sync=none")
-	fl.StringVar(&f.admin, "admin", "", "admin `PASSWORD`; without one every client is admin")
+	fl.StringVar(&f.admin, "admin", "", "admin `PASSWORD`; without one every client is admin, and nothing with keep_deleted is served")
 	fl.StringVar(&f.adminFile, "admin-file", "", "`FILE` that holds the admin password, or its hash as zdb passwd writes it")
 	fl.BoolVar(&f.o.Protect, "protect", false, "let clients only read the default namespace until they select it with the admin password")
 	fl.StringVar(&f.maxSize, "maxsize", "0", "`SIZE` that the default namespace may take; 0 for no limit")

@@ -82,7 +82,10 @@ func TestServeFaults(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	other := t.TempDir()
+	other, keeps := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(keeps, ".namespaces.json"), []byte(`{"version":2,"namespaces":{"ns":{"keep_deleted":"30d"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args string
 		code int
@@ -101,6 +104,7 @@ func TestServeFaults(t *testing.T) {
 		{"serve --listen 127.0.0.1:0 --data " + data + " --index " + index, 8, "in use"},
 		{"serve --listen " + n.address + " --data " + other + "/d --index " + other + "/i", 1, "address already in use"},
 		{"serve --listen 127.0.0.1:0 --data " + other + "/d --index " + other + "/i --namespace a/b", 2, "a/b"},
+		{"serve --listen 127.0.0.1:0 --data " + keeps + " --index " + keeps + "/i", 2, "keep_deleted needs an admin password: ns keep"},
 		{"stat --address 127.0.0.1:1", exitUnreachable, "refused"},
 		{"stat --address nowhere", 2, "nowhere"},
 		{"stat --address " + n.address + " none", exitUsage, "none"},
