@@ -16,6 +16,11 @@ const (
 	applyAge = 10 * time.Second
 	// applyTick is how often it is looked whether there is something to do.
 	applyTick = time.Second
+	// What takes restBytes and did not grow for restTicks looks, restTick apart, is brought over at once: nobody writes, and the memory
+	// is wanted elsewhere.
+	restBytes = 1 << 20
+	restTick  = 250 * time.Millisecond
+	restTicks = 2
 	// applyRetry is the pause after a failure.
 	applyRetry = time.Second
 )
@@ -24,26 +29,49 @@ const (
 func (n *Namespace) applyLoop() {
 	timer := time.NewTimer(applyTick)
 	defer timer.Stop()
+	var r resting
 	for {
+		due := false
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.wake:
 		case <-timer.C:
+			due = r.look(n.view.Load().tables[0])
 		}
 		n.space.keep()
 		wait := applyTick
 		if n.view.Load().memory != nil {
 			n.leaveMemory()
 		}
-		if n.dueToApply() {
+		if due || n.dueToApply() {
 			if err := n.apply(n.ctx); err != nil && n.ctx.Err() == nil {
 				n.logger.Warn("the index is behind", "namespace", n.name, "error", err)
 				wait = applyRetry
 			}
 		}
+		if wait == applyTick && n.view.Load().tables[0].taken() >= restBytes {
+			wait = restTick
+		}
 		timer.Reset(wait)
 	}
+}
+
+// resting finds a generation to which nobody adds any more.
+type resting struct {
+	of    *generation
+	taken int64
+	looks int
+}
+
+// look is told the active generation at each tick and says whether it is at rest.
+func (r *resting) look(g *generation) bool {
+	if taken := g.taken(); r.of != g || r.taken != taken {
+		*r = resting{of: g, taken: taken}
+		return false
+	}
+	r.looks++
+	return r.looks >= restTicks && r.taken >= restBytes
 }
 
 func (n *Namespace) dueToApply() bool {

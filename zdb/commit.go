@@ -161,7 +161,7 @@ func (n *Namespace) waitRoom(ctx context.Context, urgent bool) error {
 func (n *Namespace) overlayBytes() int64 {
 	var sum int64
 	for _, g := range n.view.Load().tables {
-		sum += g.Bytes() + g.moved.Load()
+		sum += g.taken()
 	}
 	return sum
 }

@@ -26,6 +26,9 @@ func newGeneration() *generation { return &generation{Table: overlay.New(), bega
 
 func (g *generation) empty() bool { return g.Len() == 0 && g.moved.Load() == 0 }
 
+// taken is what it takes up in memory, about.
+func (g *generation) taken() int64 { return g.Bytes() + g.moved.Load() }
+
 // changes gives what the index has to know of the generation, in the order of its keys: the newest
 // entry of each, after what the policy keeps of those before it.
 func (g *generation) changes(policy *index.Policy, add func(index.Change) error) error {

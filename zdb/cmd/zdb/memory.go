@@ -17,6 +17,10 @@ const (
 	restShare = 10
 	// restWork is how much processor time makes it worth to look for memory to give back.
 	restWork = time.Second
+	// Badger keeps the buffers in which tables are made, up to eight of 12 MiB, and lets one of them go every two seconds while it makes
+	// none. So memory is given back again, restAgain times, after so many quiet ticks each.
+	restAgain = 9
+	restPause = 8
 )
 
 // tendMemory keeps garbage low, and gives memory back to the system once the server has come to rest: loading and compaction need
@@ -50,6 +54,7 @@ func tendMemory() (stop func()) {
 type rest struct {
 	last, since time.Duration // at the last tick, and when memory was given back
 	quiet       int           // ticks
+	again       int           // how often memory is to be given back again
 }
 
 // reached is told the processor time used so far at each tick.
@@ -60,11 +65,19 @@ func (r *rest) reached(used time.Duration) bool {
 		r.quiet++
 	}
 	r.last = used
-	return r.quiet >= 2 && used-r.since >= restWork
+	if r.quiet >= 2 && used-r.since >= restWork {
+		r.again = restAgain
+		return true
+	}
+	if r.again > 0 && r.quiet >= restPause {
+		r.again--
+		return true
+	}
+	return false
 }
 
 // given notes that memory was given back; what that took does not count as work.
-func (r *rest) given(used time.Duration) { r.last, r.since = used, used }
+func (r *rest) given(used time.Duration) { r.last, r.since, r.quiet = used, used, 0 }
 
 // processorTime is what the process has used.
 func processorTime() time.Duration {

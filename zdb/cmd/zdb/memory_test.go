@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestRest: memory is given back once after work, not while it goes on, and not for a trickle.
+// TestRest: memory is given back after work, a number of times, not while it goes on, and not for a trickle.
 func TestRest(t *testing.T) {
 	const ms = time.Millisecond
 	r := rest{}
@@ -31,6 +31,12 @@ func TestRest(t *testing.T) {
 	step(100*ms, false) // not the end
 	step(5*ms, false)
 	step(5*ms, true)
+	for range restAgain { // what Badger lets go later
+		for range restPause - 1 {
+			step(5*ms, false)
+		}
+		step(5*ms, true)
+	}
 	for range 100 {
 		step(5*ms, false)
 	}
