@@ -65,7 +65,7 @@ func addGroup(group []*overlay.Entry, policy *index.Policy, add func(index.Chang
 				rank++
 			}
 			// A delete stays here: whether there is something below it only the index can tell.
-			if v.Delete || policy.Wants(rank, &v, &next) {
+			if v.Delete || policy.Wants(group[i].Key, rank, &v, &next) {
 				kept = append(kept, group[i])
 			}
 			next = v

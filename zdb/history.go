@@ -19,7 +19,7 @@ func (n *Namespace) History(ctx context.Context, key []byte, before Seq, limit i
 	if before == 0 {
 		before = ^Seq(0)
 	}
-	w := &historyWalk{policy: n.policy(), before: before, limit: limit}
+	w := &historyWalk{key: key, policy: n.policy(), before: before, limit: limit}
 	if w.done() {
 		return nil, nil
 	}
@@ -112,6 +112,7 @@ func (n *Namespace) indexHistory(ctx context.Context, key []byte, from Seq, limi
 // historyWalk takes the versions of a key from the newest on and lists those that are wanted: what overlay and index
 // still have beyond that is about to go.
 type historyWalk struct {
+	key    []byte
 	policy index.Policy
 	before Seq
 	limit  int
@@ -131,7 +132,7 @@ func (w *historyWalk) add(v index.Version) bool {
 	if w.any && !v.Repeats(&w.last) {
 		w.rank++
 	}
-	wanted := !w.any || w.policy.Wants(w.rank, &v, &w.last)
+	wanted := !w.any || w.policy.Wants(w.key, w.rank, &v, &w.last)
 	w.any, w.last = true, v
 	switch {
 	case v.Delete:
@@ -269,7 +270,7 @@ func (d *DeletedIter) settle(ok bool) bool {
 		if d.o.Upper != nil && string(d.key) >= string(d.o.Upper) {
 			return false
 		}
-		w := &historyWalk{policy: d.policy, before: ^Seq(0), limit: 2}
+		w := &historyWalk{key: d.key, policy: d.policy, before: ^Seq(0), limit: 2}
 		for !w.done() && d.ctx.Err() == nil {
 			v, ok := d.it.Version()
 			if !ok {

@@ -82,6 +82,7 @@ func (n *Namespace) writeKeep(k keepRecord) error {
 // readKeep reads what is recorded, and takes over what the options ask for.
 func (n *Namespace) readKeep() error {
 	n.keep.pins = make(map[Seq]uint32)
+	n.keep.plain = n.o.Plain
 	p, err := vfs.ReadFile(n.db.o.FS, n.keepPath(), keepFixed+maxPins*keepPin+4)
 	var k keepRecord
 	switch {

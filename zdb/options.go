@@ -89,6 +89,9 @@ type NamespaceOptions struct {
 	Ballast int64
 	// Retention says what of the past is kept; nil is what was last recorded for this namespace, at first nothing.
 	Retention *Retention
+	// Plain, unless nil, is a key without history: Retention does not count for it, pins do. It is for a key of the
+	// application's own that changes with every batch, such as a counter. What was kept of it before is dropped.
+	Plain []byte
 	// Compaction says how dead bytes are got rid of.
 	Compaction Compaction
 	// OnDurable is told each new durable head, in order, from the goroutine that synced. It must not block.

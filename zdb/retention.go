@@ -1,6 +1,7 @@
 package zdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type retention struct {
 	pins map[Seq]uint32 // how often each is pinned
 	// sweep: something may be kept that is not wanted any more.
 	sweep bool
+	plain []byte // see SetPlain
 }
 
 func (r *retention) record() keepRecord {
@@ -73,7 +75,7 @@ func (k keepRecord) without(seq Seq) keepRecord {
 func (n *Namespace) policy() index.Policy {
 	k := n.keep.record()
 	p := index.Policy{
-		KeepLast: k.KeepLast, KeepFor: k.KeepFor, Now: time.Now().UnixNano(), Written: n.log.WrittenBefore,
+		KeepLast: k.KeepLast, KeepFor: k.KeepFor, Now: time.Now().UnixNano(), Written: n.log.WrittenBefore, Plain: n.keep.plainKey(),
 	}
 	for _, pin := range k.Pins {
 		p.Pins = append(p.Pins, pin.seq)
@@ -112,6 +114,19 @@ func (n *Namespace) SetRetention(r Retention) error {
 	k.sweep = true
 	k.mu.Unlock()
 	return n.public(err)
+}
+
+// SetPlain is NamespaceOptions.Plain from now on, until the namespace is closed; nil is no key.
+func (n *Namespace) SetPlain(key []byte) {
+	n.keep.mu.Lock()
+	defer n.keep.mu.Unlock()
+	n.keep.plain, n.keep.sweep = bytes.Clone(key), true
+}
+
+func (r *retention) plainKey() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plain
 }
 
 // Pin keeps what every key has now readable, by GetAt and IterOptions.At, until Unpin; it survives

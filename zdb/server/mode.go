@@ -27,7 +27,7 @@ const idSize = 8
 
 // In the engine an id is big endian, so that the order of the keys is that of the ids. The number that comes next lies
 // under nextIDKey, which is written in one batch with each entry; it has another length than an id, so that no client
-// can name it, and comes before all of them.
+// can name it, and comes before all of them. It has no history: keep_last and keep_deleted do not count for it.
 var nextIDKey = []byte{0}
 
 // firstID is where the ids of a sequential namespace begin among the engine's keys.
@@ -141,7 +141,9 @@ func (s *Server) changeMode(ctx context.Context, n *namespace, mode Mode) error 
 		return errModeUsed
 	}
 	n.nextID.Store(0)
-	return s.changeLocked(n, func(set *settings) { set.Sequential = mode == ModeSequential })
+	err = s.changeLocked(n, func(set *settings) { set.Sequential = mode == ModeSequential })
+	n.setPlain(eng)
+	return err
 }
 
 // unused reports whether nothing was ever written to a namespace.
@@ -159,7 +161,19 @@ func (s *Server) fixMode(n *namespace, eng *zdb.Namespace) error {
 	set := *n.set.Load()
 	set.Sequential = want
 	n.set.Store(&set)
+	if eng != nil {
+		n.setPlain(eng)
+	}
 	return nil
+}
+
+// setPlain tells the engine which key has no history: of the next id each write makes a version, which is nobody's.
+func (n *namespace) setPlain(eng *zdb.Namespace) {
+	if n.sequential() {
+		eng.SetPlain(nextIDKey)
+	} else {
+		eng.SetPlain(nil)
+	}
 }
 
 // modeName is what NSINFO calls it.

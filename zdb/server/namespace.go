@@ -90,6 +90,9 @@ func (n *namespace) open(ctx context.Context) error {
 	}
 	o.Retention = set.retention()
 	o.SegmentSize = n.segmentSize()
+	if n.sequential() {
+		o.Plain = nextIDKey
+	}
 	o.OnDurable = func(h zdb.Head) { n.durable.Store(uint64(h.Seq)) }
 	eng, err := n.srv.db.Namespace(ctx, n.store(), o)
 	if err != nil {

@@ -23,9 +23,13 @@ func Stored(dataDir, name string) (store string, sequential bool, err error) {
 	return name, false, nil
 }
 
-// OfflineOptions are those with which a tool opens a namespace of a server that does not run.
-func OfflineOptions() zdb.NamespaceOptions {
-	return Options{NoCompaction: true, Ballast: -1}.namespaceOptions()
+// OfflineOptions are those with which a tool opens a namespace of a server that does not run; sequential as Stored says.
+func OfflineOptions(sequential bool) zdb.NamespaceOptions {
+	o := Options{NoCompaction: true, Ballast: -1}.namespaceOptions()
+	if sequential {
+		o.Plain = nextIDKey
+	}
+	return o
 }
 
 // Names lists the namespaces of a data directory by the names that the list of namespaces gives them, what was

@@ -77,7 +77,7 @@ func (s *store) open(ctx context.Context, namespace string, fn func(n *zdb.Names
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	n, err := db.Namespace(ctx, store, server.OfflineOptions())
+	n, err := db.Namespace(ctx, store, server.OfflineOptions(sequential))
 	if err != nil {
 		return err
 	}

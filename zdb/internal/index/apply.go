@@ -176,7 +176,7 @@ func (a *Applier) supersede(next Change, old *Entry) error {
 		return nil
 	}
 	was, now := old.version(false), next.version(next.Delete)
-	if !a.rebuild && !a.policy.Wants(1, &was, &now) {
+	if !a.rebuild && !a.policy.Wants(next.Key, 1, &was, &now) {
 		return nil
 	}
 	return a.keep(next.Key, was)
@@ -199,7 +199,7 @@ func (a *Applier) older(c Change, old *Entry) error {
 		return nil
 	}
 	was, now := c.version(false), old.version(false)
-	if a.policy.Wants(1, &was, &now) {
+	if a.policy.Wants(c.Key, 1, &was, &now) {
 		return a.keep(c.Key, was)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -15,6 +16,8 @@ type Policy struct {
 	KeepLast int
 	// KeepFor is how long a version stays after it was superseded.
 	KeepFor time.Duration
+	// Plain, unless nil, is a key of which only what a pin needs is kept.
+	Plain []byte
 	// Now is the time against which KeepFor counts.
 	Now int64
 	// Written bounds from above the time at which a sequence was written. It is asked where a time was given by a user.
@@ -24,15 +27,16 @@ type Policy struct {
 // Active says whether anything but present versions may be kept.
 func (p *Policy) Active() bool { return len(p.Pins) > 0 || p.KeepLast > 1 || p.KeepFor > 0 }
 
-// Wants says whether the version at rank (0 is the newest) stays although next came after it.
-func (p *Policy) Wants(rank int, v, next *Version) bool {
-	if rank < p.KeepLast {
+// Wants says whether the version of key at rank (0 is the newest) stays although next came after it.
+func (p *Policy) Wants(key []byte, rank int, v, next *Version) bool {
+	plain := p.Plain != nil && bytes.Equal(p.Plain, key)
+	if rank < p.KeepLast && !plain {
 		return true
 	}
 	if i, _ := slices.BinarySearch(p.Pins, v.Seq); i < len(p.Pins) && p.Pins[i] < next.Seq {
 		return true
 	}
-	if p.KeepFor <= 0 {
+	if p.KeepFor <= 0 || plain {
 		return false
 	}
 	since := next.Time

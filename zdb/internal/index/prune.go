@@ -152,7 +152,7 @@ func (w *pruner) judge(v *Version) error {
 		err := w.end()
 		w.held, w.old = v, false
 		return err
-	case next == nil || w.a.policy.Wants(rank, v, next):
+	case next == nil || w.a.policy.Wants(w.key, rank, v, next):
 		w.left++
 		if w.held != nil {
 			w.left++

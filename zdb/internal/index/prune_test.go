@@ -25,7 +25,7 @@ func keep(p *Policy, versions []Version) (stay []Version) {
 	}
 	for i := len(versions) - 1; i >= 0; i-- {
 		v := versions[i]
-		if v.Delete && len(stay) > 0 && !stay[0].Delete || !v.Delete && (i == 0 || p.Wants(ranks[i], &v, &versions[i-1])) {
+		if v.Delete && len(stay) > 0 && !stay[0].Delete || !v.Delete && (i == 0 || p.Wants(nil, ranks[i], &v, &versions[i-1])) {
 			stay = slices.Insert(stay, 0, v)
 		}
 	}
@@ -43,7 +43,7 @@ func seqs(list []Version) (s []segfile.Seq) {
 // is there all the time, and at a pin every key has what it had.
 func TestPruneModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	for round := range 120 {
+	for round := range 60 {
 		x, err := Open(filepath.Join(t.TempDir(), "1"), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
