@@ -40,7 +40,7 @@ lengths = dict(unpack_from("<I4xQ", read(copies[n]), 64) for n in segments if n 
 for n in segments:
     x, p = read(index.get(n)), read(copies.get(n))
     foot = x[len(x) - 16 - unpack_from("<I", x, len(x) - 16)[0]:-16] if x else b""
-    need(not x or x[-8:] + foot[:8] == b"QZDBTAILQZDBFOOT" and summed(foot), f"i{n} is damaged")
+    need(not x or x[-8:] + foot[:8] == b"QZDBTAILQZDBFOOT" and foot[8:10] in (b"\1\0", b"\2\0") and summed(foot), f"i{n} is damaged")
     at, length = 64, unpack_from("<Q", foot, 40)[0] if x else lengths.get(n, len(p) if n != segments[-1] else None)
     while not p and at < len(x) - 16 - len(foot):
         flags, klen, vlen, offset, seq = unpack_from("<BxHIQQ", x, at)

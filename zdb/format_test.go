@@ -1,7 +1,9 @@
 package zdb
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,12 +20,12 @@ var writeTestdata = flag.Bool("write-testdata", false, "write testdata for the p
 
 // TestReleased opens files of every released format version.
 func TestReleased(t *testing.T) {
-	current := fmt.Sprintf("v%d", segfile.Version)
+	current := fmt.Sprintf("v%d", segfile.FooterVersion)
 	if *writeTestdata {
 		writeReleased(t, filepath.Join("testdata", current))
 	}
 	dirs, err := filepath.Glob("testdata/v*")
-	if err != nil || len(dirs) < segfile.Version {
+	if err != nil || len(dirs) < segfile.FooterVersion {
 		t.Fatalf("released versions: %v, %v", dirs, err)
 	}
 	for _, from := range dirs {
@@ -44,6 +46,72 @@ func TestReleased(t *testing.T) {
 			t.Errorf("segments %+v", s)
 		}
 		put(t, n, "more", "x")
+		if _, err := n.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// Each i<N> is what d<N> gives in the version of its footer.
+		res, err := n.Check(t.Context(), CheckOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClean(t, from, res)
+		for i, want := range []uint16{releasedFooter(t, from), segfile.FooterVersion} {
+			f, err := segfile.ReadFooter(filepath.Join(dir, "index", "ns", SegmentID(i).IndexName()))
+			if err != nil || f.Version != want {
+				t.Errorf("%s: i%d has version %d, want %d, %v", from, i, f.Version, want, err)
+			}
+		}
+	}
+}
+
+func releasedFooter(t *testing.T, dir string) (version uint16) {
+	t.Helper()
+	if _, err := fmt.Sscanf(filepath.Base(dir), "v%d", &version); err != nil {
+		t.Fatal(err)
+	}
+	return version
+}
+
+// TestReleasedSums: the sum over all of every released version is computed anew and compared; what differs is mended.
+func TestReleasedSums(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/v*")
+	if err != nil || len(dirs) < segfile.FooterVersion {
+		t.Fatalf("released versions: %v, %v", dirs, err)
+	}
+	for _, from := range dirs {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "index", "ns", "i0")
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := segfile.ReadFooter(path)
+		if err != nil || f.Version != releasedFooter(t, from) {
+			t.Fatalf("%s: version %d, %v", from, f.Version, err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "data", "ns", "d0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f.Verify(bytes.NewReader(data)), f.VerifyIndex(bytes.NewReader(good))); err != nil {
+			t.Errorf("%s: %v", from, err)
+		}
+		f.Sum[7] ^= 4
+		bad := segfile.AppendFooter(bytes.Clone(good[:segfile.IndexHeaderSize+f.RecordBytes]), f)
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{DataDir: filepath.Join(dir, "data"), IndexDir: filepath.Join(dir, "index")}
+		res, err := Check(t.Context(), o, "ns", CheckOptions{Repair: true})
+		if err != nil || len(res.Findings) != 1 || res.Unrepaired != 0 || res.Findings[0].File != path || res.Findings[0].Offset != segfile.IndexHeaderSize+f.RecordBytes+112+7 {
+			t.Errorf("%s: another sum over all: %+v, %v", from, res, err)
+		}
+		if f, err = segfile.ReadFooter(path); err != nil || f.Version != segfile.FooterVersion || f.Verify(bytes.NewReader(data)) != nil {
+			t.Errorf("%s: made again: version %d, %v", from, f.Version, err)
+		}
 	}
 }
 

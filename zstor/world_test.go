@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
+
 	"qsfs/zdb/segfile"
 	"qsfs/zstor/client"
 	"qsfs/zstor/config"
@@ -381,20 +383,17 @@ func (w *writer) seal(ns string) {
 // sealFile writes i<N>.
 func (w *writer) sealFile(ns string, l *log, session uint64) {
 	w.t.Helper()
-	sum := segfile.NewSummer()
+	sum := segfile.NewSummer(segfile.FooterVersion)
 	_, _ = sum.Write(l.b)
 	pieces, whole := sum.Sums()
 	i := segfile.AppendIndexHeader(nil, segfile.ID(l.seg), l.inc)
 	records := make([]byte, 3000)
 	_, _ = rand.Read(records)
 	i = append(i, records...)
-	isum := segfile.NewSummer()
-	_, _ = isum.Write(i)
-	_, iwhole := isum.Sums()
 	i = segfile.AppendFooter(i, segfile.Footer{
 		Namespace: ns, ID: segfile.ID(l.seg), Incarnation: l.inc, Session: session, DataLength: int64(len(l.b)),
 		FirstSeq: segfile.Seq(l.first), LastSeq: segfile.Seq(l.seq), NextSeq: segfile.Seq(l.seq + 1), Records: 1, RecordBytes: int64(len(records)),
-		PieceSums: pieces, Sum: whole, IndexSum: iwhole,
+		PieceSums: pieces, Sum: whole, IndexSum: blake3.Sum256(i),
 	})
 	tmp := w.path("index", ns, 'x', l.seg)
 	w.must(os.WriteFile(tmp, i, 0o600))

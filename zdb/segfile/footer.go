@@ -22,6 +22,8 @@ const (
 
 // Footer ends an index segment and says what d<N> is.
 type Footer struct {
+	// Version is that of the footer; 0 writes FooterVersion.
+	Version     uint16
 	Namespace   string
 	ID          ID
 	Incarnation Incarnation
@@ -39,7 +41,7 @@ type Footer struct {
 	Sessions    []SessionStart
 	// PieceSums are the BLAKE3 sums of the pieces of d<N>, each PieceSize long but the last.
 	PieceSums [][32]byte
-	// Sum is the BLAKE3 sum of d<N>, IndexSum that of i<N> before the footer.
+	// Sum is the sum over PieceSums, in version 1 the BLAKE3 sum of d<N>. IndexSum is that of i<N> before the footer.
 	Sum      [32]byte
 	IndexSum [32]byte
 }
@@ -47,11 +49,14 @@ type Footer struct {
 // AppendFooter appends f and the tail that leads to it.
 func AppendFooter(b []byte, f Footer) []byte {
 	start := len(b)
+	if f.Version == 0 {
+		f.Version = FooterVersion
+	}
 	b = append(b, make([]byte, footerFixed)...)
 	p := b[start:]
 	le := binary.LittleEndian
 	copy(p, footerMagic)
-	le.PutUint16(p[8:], Version)
+	le.PutUint16(p[8:], f.Version)
 	le.PutUint16(p[10:], uint16(len(f.Namespace)))
 	le.PutUint32(p[12:], uint32(f.ID))
 	copy(p[16:], f.Incarnation[:])
@@ -140,7 +145,8 @@ func ReadFooterAt(r io.ReaderAt, size int64) (Footer, error) {
 func parseFooter(p []byte) (Footer, error) {
 	le := binary.LittleEndian
 	body := p[:len(p)-4]
-	if string(p[:8]) != footerMagic || le.Uint16(p[8:]) != Version {
+	version := le.Uint16(p[8:])
+	if string(p[:8]) != footerMagic || version == 0 || version > FooterVersion {
 		return Footer{}, fmt.Errorf("%w: footer magic or version", ErrFormat)
 	}
 	if le.Uint32(p[len(body):]) != crc32.Checksum(body, Castagnoli) {
@@ -151,6 +157,7 @@ func parseFooter(p []byte) (Footer, error) {
 		return Footer{}, fmt.Errorf("%w: footer fields", ErrFormat)
 	}
 	f := Footer{
+		Version:     version,
 		ID:          ID(le.Uint32(p[12:])),
 		Incarnation: Incarnation(p[16:32]),
 		Session:     le.Uint64(p[32:]),

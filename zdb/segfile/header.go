@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// Version is the format version of data and index segments.
-const Version = 1
+const (
+	// Version is the format version of data segments and of the header and records of index segments.
+	Version = 1
+	// FooterVersion is that of the footers that are written; those since 1 are read.
+	FooterVersion = 2
+)
 
 const (
 	// HeaderSize is the length of the header of d<N>; the first batch begins there.

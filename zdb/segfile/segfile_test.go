@@ -64,6 +64,10 @@ func TestHeader(t *testing.T) {
 
 // index builds an index segment over some data.
 func index(data []byte, records int) ([]byte, Footer) {
+	return indexOf(FooterVersion, data, records)
+}
+
+func indexOf(version uint16, data []byte, records int) ([]byte, Footer) {
 	p := AppendIndexHeader(nil, 3, inc)
 	for i := range records {
 		p = AppendRecord(p, Record{
@@ -71,11 +75,11 @@ func index(data []byte, records int) ([]byte, Footer) {
 			Offset: int64(i), Length: uint32(i % 7), Sum: uint32(i),
 		})
 	}
-	s := NewSummer()
+	s := NewSummer(version)
 	_, _ = s.Write(data[:len(data)/3])
 	_, _ = s.Write(data[len(data)/3:])
 	f := Footer{
-		Namespace: "ns", ID: 3, Incarnation: inc, Session: 4, DataLength: int64(len(data)), FirstSeq: 1, LastSeq: 9, NextSeq: 10,
+		Version: version, Namespace: "ns", ID: 3, Incarnation: inc, Session: 4, DataLength: int64(len(data)), FirstSeq: 1, LastSeq: 9, NextSeq: 10,
 		Needs: 2, Records: int64(records), RecordBytes: int64(len(p)) - IndexHeaderSize,
 		Sessions: []SessionStart{{1, 3}, {5, 4}}, IndexSum: blake3.Sum256(p),
 	}
@@ -84,8 +88,14 @@ func index(data []byte, records int) ([]byte, Footer) {
 }
 
 func TestIndexSegment(t *testing.T) {
+	for version := uint16(1); version <= FooterVersion; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { testIndexSegment(t, version) })
+	}
+}
+
+func testIndexSegment(t *testing.T, version uint16) {
 	data := bytes.Repeat([]byte("abcdefgh"), (3*PieceSize+4096)/8)
-	p, want := index(data, 200)
+	p, want := indexOf(version, data, 200)
 	path := filepath.Join(t.TempDir(), "i3")
 	if err := os.WriteFile(path, p, 0o600); err != nil {
 		t.Fatal(err)
@@ -97,7 +107,7 @@ func TestIndexSegment(t *testing.T) {
 	if err := errors.Join(f.Verify(bytes.NewReader(data)), f.VerifyIndex(bytes.NewReader(p))); err != nil {
 		t.Error(err)
 	}
-	if f.Sum != blake3.Sum256(data) || len(f.PieceSums) != 4 || f.PieceSums[3] != blake3.Sum256(data[3*PieceSize:]) {
+	if len(f.PieceSums) != 4 || f.PieceSums[3] != blake3.Sum256(data[3*PieceSize:]) || f.Sum != sumOver(version, data, f.PieceSums) {
 		t.Error("sums are not those of the data")
 	}
 	rr, err := NewRecordReader(bytes.NewReader(p), f)
@@ -119,11 +129,47 @@ func TestIndexSegment(t *testing.T) {
 	if err := f.Verify(bytes.NewReader(bad)); !errors.As(err, &ce) || ce.Offset != 2*PieceSize {
 		t.Errorf("flip in the third piece: %v", err)
 	}
+	lies := f
+	lies.Sum[31] ^= 1
+	if err := lies.Verify(bytes.NewReader(data)); !errors.As(err, &ce) || ce.File != "i3" {
+		t.Errorf("flip in the sum over all: %v", err)
+	}
+	lies = f
+	lies.Version = 3 - version
+	if err := lies.Verify(bytes.NewReader(data)); !errors.As(err, &ce) {
+		t.Errorf("the sum of another version passes: %v", err)
+	}
 	if err := f.VerifyPiece(3, data[3*PieceSize:len(data)-1]); err == nil {
 		t.Error("a short piece passes")
 	}
 	if err := f.VerifyPiece(4, nil); err == nil {
 		t.Error("a piece that is not there passes")
+	}
+}
+
+// sumOver is the sum over all as FORMAT.md has it.
+func sumOver(version uint16, data []byte, pieces [][32]byte) (sum [32]byte) {
+	if version == 1 {
+		return blake3.Sum256(data)
+	}
+	var all []byte
+	for _, p := range pieces {
+		all = append(all, p[:]...)
+	}
+	blake3.DeriveKey("qsfs zdb pieces 1", all, sum[:])
+	return sum
+}
+
+// TestFooterVersion: the newest is written unless one is asked for, and one that nobody knows is refused.
+func TestFooterVersion(t *testing.T) {
+	foot := Footer{Namespace: "n", ID: 3, Incarnation: inc, DataLength: 300, PieceSums: make([][32]byte, 1)}
+	for version, want := range map[uint16]uint16{0: FooterVersion, 1: 1, 2: 2, FooterVersion + 1: 0, 1 << 8: 0} {
+		foot.Version = version
+		p := AppendFooter(AppendIndexHeader(nil, 3, inc), foot)
+		got, err := ReadFooterAt(bytes.NewReader(p), int64(len(p)))
+		if got.Version != want || want == 0 && !errors.Is(err, ErrFormat) || want != 0 && err != nil {
+			t.Errorf("version %d: read as %d, %v", version, got.Version, err)
+		}
 	}
 }
 
@@ -201,6 +247,7 @@ func refusedIndexes() [][]byte {
 		build(rec, func(f *Footer) { f.RecordBytes++; f.Records = 1 }),
 		build(rec, func(f *Footer) { f.RecordBytes = -1; f.Records = 1 }),
 		build(rec, func(f *Footer) { f.DataLength = 0; f.Records = 1 }),
+		build(rec, func(f *Footer) { f.Version = FooterVersion + 1; f.Records = 1 }),
 		build(rec[:5], one), build(rec[:recordFixed], one), build(rec[:recordFixed+1], one),
 		build(AppendRecord(nil, Record{Key: []byte("key"), Offset: 299, Length: 2}), one),
 		build(AppendRecord(nil, Record{Key: []byte("key"), Offset: -1}), one),
@@ -258,6 +305,8 @@ func FuzzIndexSegment(f *testing.F) {
 	f.Add(p)
 	p, _ = index(bytes.Repeat([]byte{1}, PieceSize+1), 0)
 	f.Add(p)
+	p, _ = indexOf(1, bytes.Repeat([]byte{1}, 300), 4)
+	f.Add(p)
 	big := Footer{Namespace: "n", ID: 3, Incarnation: inc, DataLength: 200 * PieceSize, PieceSums: make([][32]byte, 200), Records: 0}
 	p = AppendFooter(AppendIndexHeader(nil, 3, inc), big) // a footer of more than one read
 	f.Add(p)
@@ -279,6 +328,11 @@ func FuzzFooter(f *testing.F) {
 	f.Add(body)
 	f.Add(append(bytes.Clone(body), 0))
 	f.Add(body[:len(body)-1])
+	for _, version := range []byte{0, 1, FooterVersion + 1} {
+		other := bytes.Clone(body)
+		other[8] = version
+		f.Add(other)
+	}
 	for _, at := range []int{0, 8, 10, 47, 87, 95, 96, 100, 104} { // magic, version, and every length
 		bad := bytes.Clone(body)
 		bad[at] ^= 0x80
@@ -297,8 +351,8 @@ func FuzzFooter(f *testing.F) {
 			return
 		}
 		again := AppendFooter(nil, got)
-		if _, err := parseFooter(again[:len(again)-tailSize]); err != nil {
-			t.Fatalf("a footer that was read is not written again: %v", err)
+		if same, err := parseFooter(again[:len(again)-tailSize]); err != nil || !reflect.DeepEqual(same, got) {
+			t.Fatalf("a footer that was read is written as another: %+v, %v, was %+v", same, err, got)
 		}
 	})
 }

@@ -31,6 +31,7 @@ func (f Footer) VerifyPiece(i int, piece []byte) error {
 // Verify reads all of d<N> and checks it against the footer.
 func (f Footer) Verify(data io.ReaderAt) error {
 	buf := make([]byte, PieceSize)
+	all := newTotal(f.Version)
 	for i := range f.PieceSums {
 		off, n := f.PieceRange(i)
 		if _, err := data.ReadAt(buf[:n], off); err != nil {
@@ -39,6 +40,11 @@ func (f Footer) Verify(data io.ReaderAt) error {
 		if err := f.VerifyPiece(i, buf[:n]); err != nil {
 			return err
 		}
+		all.bytes(buf[:n])
+		all.piece(f.PieceSums[i])
+	}
+	if all.sum() != f.Sum {
+		return &CorruptionError{File: f.ID.IndexName(), Err: fmt.Errorf("%w: sum over all pieces", ErrFormat)}
 	}
 	return nil
 }
@@ -57,20 +63,21 @@ func (f Footer) VerifyIndex(index io.ReaderAt) error {
 
 // Summer computes the sums of d<N> while it streams by.
 type Summer struct {
-	whole, piece *blake3.Hasher
-	n            int64
-	sums         [][32]byte
+	piece *blake3.Hasher
+	all   total
+	n     int64
+	sums  [][32]byte
 }
 
-// NewSummer returns an empty Summer.
-func NewSummer() *Summer {
-	return &Summer{whole: blake3.New(), piece: blake3.New()}
+// NewSummer computes what a footer of the given version holds; 0 is the newest.
+func NewSummer(version uint16) *Summer {
+	return &Summer{piece: blake3.New(), all: newTotal(version)}
 }
 
 // Write takes the next bytes of d<N>; it never fails.
 func (s *Summer) Write(p []byte) (int, error) {
 	total := len(p)
-	_, _ = s.whole.Write(p)
+	s.all.bytes(p)
 	for len(p) > 0 {
 		room := PieceSize - s.n%PieceSize
 		part := p[:min(int64(len(p)), room)]
@@ -85,14 +92,50 @@ func (s *Summer) Write(p []byte) (int, error) {
 }
 
 func (s *Summer) endPiece() {
-	s.sums = append(s.sums, [32]byte(s.piece.Sum(nil)))
+	sum := [32]byte(s.piece.Sum(nil))
 	s.piece.Reset()
+	s.all.piece(sum)
+	s.sums = append(s.sums, sum)
 }
 
+// Len is the number of bytes so far.
+func (s *Summer) Len() int64 { return s.n }
+
 // Sums ends the stream and gives what the footer holds.
-func (s *Summer) Sums() (pieces [][32]byte, whole [32]byte) {
+func (s *Summer) Sums() (pieces [][32]byte, all [32]byte) {
 	if s.n%PieceSize != 0 {
 		s.endPiece()
 	}
-	return s.sums, [32]byte(s.whole.Sum(nil))
+	return s.sums, s.all.sum()
 }
+
+// piecesContext keeps the sum over piece sums apart from every other use of BLAKE3.
+const piecesContext = "qsfs zdb pieces 1"
+
+// total is the sum over all of d<N>: over the sums of its pieces, so that each byte is hashed once;
+// in a footer of version 1 over the bytes themselves.
+type total struct {
+	h       *blake3.Hasher
+	ofBytes bool
+}
+
+func newTotal(version uint16) total {
+	if version == 1 {
+		return total{blake3.New(), true}
+	}
+	return total{blake3.NewDeriveKey(piecesContext), false}
+}
+
+func (t total) bytes(p []byte) {
+	if t.ofBytes {
+		_, _ = t.h.Write(p)
+	}
+}
+
+func (t total) piece(sum [32]byte) {
+	if !t.ofBytes {
+		_, _ = t.h.Write(sum[:])
+	}
+}
+
+func (t total) sum() [32]byte { return [32]byte(t.h.Sum(nil)) }

@@ -191,6 +191,84 @@ func TestFindAcrossReads(t *testing.T) {
 	}
 }
 
+// once fails the test when a byte is asked for twice or out of order, and keeps what was asked.
+type once struct {
+	*bytes.Reader
+	t  *testing.T
+	at int64
+	n  int
+}
+
+func (o *once) ReadAt(p []byte, off int64) (int, error) {
+	if off != o.at {
+		o.t.Errorf("reads at %d, had read up to %d", off, o.at)
+	}
+	n, err := o.Reader.ReadAt(p, off)
+	o.at, o.n = off+int64(n), o.n+1
+	return n, err
+}
+
+// TestReaderReadsOnce: each byte once and in order, whatever lies across the ends of reads.
+func TestReaderReadsOnce(t *testing.T) {
+	file := make([]byte, 256)
+	var want []segfile.Seq
+	add := func(size int) {
+		var b Builder
+		b.Set([]byte("key"), bytes.Repeat([]byte{byte(size)}, size))
+		want = append(want, segfile.Seq(len(want)+1))
+		file = append(file, b.Finish(header(int64(len(file)), want[len(want)-1]))...)
+	}
+	frame := HeaderSize + EntrySize(len("key"), 0) + TrailerSize
+	for d := -HeaderSize - 9; d <= 9; d++ { // ends of batches all around the end of a read
+		size := ((len(file)+1000)/readStep+1)*readStep - len(file) - frame + d
+		add(size - sumSize*blocks(size))
+	}
+	for _, size := range []int{0, 1, 4096, readStep - 1, readStep, 3 * readStep, readAhead, readAhead + 1, MaxValue, 5, 3 << 20, 77} {
+		add(size)
+	}
+	for _, short := range []int{0, 1, TrailerSize + 70} {
+		from := &once{Reader: bytes.NewReader(file[:len(file)-short]), t: t}
+		r := NewReader(from, 3, testInc, 0, int64(len(file)))
+		if head, err := r.Skip(256); err != nil || !bytes.Equal(head, file[:256]) {
+			t.Fatalf("Skip: %v", err)
+		}
+		seen := want
+		if short > 0 {
+			seen = want[:len(want)-1]
+		}
+		for _, seq := range seen {
+			b, err := r.Next()
+			if err != nil || b.Seq != seq || !bytes.Equal(b.Raw, file[b.Offset:b.End()]) {
+				t.Fatalf("batch %v: %v", seq, err)
+			}
+		}
+		if _, err := r.Next(); short == 0 && err != io.EOF || short > 0 && !errors.Is(err, ErrBad) {
+			t.Errorf("%d bytes short: %v", short, err)
+		}
+		if from.at != int64(len(file)-short) || from.n > len(file)/readStep+4 {
+			t.Errorf("%d bytes short: read up to %d in %d calls", short, from.at, from.n)
+		}
+	}
+	if _, err := NewReader(bytes.NewReader(file[:255]), 3, testInc, 0, int64(len(file))).Skip(256); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Skip behind the end: %v", err)
+	}
+}
+
+// TestReaderAtBadSector gives what lies before the place that cannot be read, and the error where it matters.
+func TestReaderAtBadSector(t *testing.T) {
+	one := sampleOf(0, 1, 3)
+	file := append(bytes.Clone(one), sampleOf(int64(len(one)), 5, 3)...)
+	r := NewReader(brokenDisk{bytes.NewReader(file), int64(len(one)) + 9}, 3, testInc, 0, int64(len(file)))
+	if b, err := r.Next(); err != nil || b.Seq != 1 {
+		t.Fatalf("before the bad sector: %v", err)
+	}
+	for range 2 {
+		if _, err := r.Next(); !errors.Is(err, errDisk) || errors.Is(err, ErrBad) || r.Offset() != int64(len(one)) {
+			t.Errorf("at the bad sector: %v", err)
+		}
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }

@@ -52,13 +52,17 @@ func (b *Batch) Parse(p []byte, id segfile.ID, inc segfile.Incarnation, off int6
 	if int64(len(p)) < h.Size() {
 		return fmt.Errorf("%w: cut after %d of %d bytes", ErrBad, len(p), h.Size())
 	}
-	b.Header, b.Raw, b.Entries = h, p[:h.Size()], b.Entries[:0]
-	body := p[HeaderSize : HeaderSize+h.Body]
-	sum := checksum(crc32.Checksum(body, segfile.Castagnoli), p[:HeaderSize])
-	if binary.LittleEndian.Uint32(p[HeaderSize+h.Body:]) != sum {
+	return b.set(h, p, crc32.Checksum(p[HeaderSize:HeaderSize+h.Body], segfile.Castagnoli))
+}
+
+// set takes the batch at the start of p, which is all there, its header checked and its entries summed.
+func (b *Batch) set(h Header, p []byte, entries uint32) error {
+	p = p[:h.Size():h.Size()]
+	b.Header, b.Raw, b.Entries = h, p, b.Entries[:0]
+	if binary.LittleEndian.Uint32(p[HeaderSize+h.Body:]) != checksum(entries, p[:HeaderSize]) {
 		return fmt.Errorf("%w: checksum", ErrBad)
 	}
-	return b.split(body)
+	return b.split(p[HeaderSize : HeaderSize+h.Body])
 }
 
 func (b *Batch) split(body []byte) error {

@@ -1,27 +1,34 @@
 package batch
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 
 	"qsfs/zdb/segfile"
 )
 
-// Reader walks the batches of one data segment.
-type Reader struct {
-	r    io.ReaderAt
-	id   segfile.ID
-	inc  segfile.Incarnation
-	off  int64 // of the next batch
-	end  int64 // nothing is read at or behind it
-	buf  []byte
-	base int64 // offset of buf
-	b    Batch
-}
+const (
+	// readStep is what one call reads: enough to make the call cheap, and little enough that the sums over it
+	// find it in a core's own cache. Reads end at multiples of it.
+	readStep = 256 << 10
+	// readAhead is the room for several steps, so that the begun batch behind a step is seldom moved.
+	readAhead = 1 << 20
+)
 
-const readAhead = 1 << 20
+// Reader walks the batches of one data segment. Every byte is asked for once, in the order of the file; a
+// batch is checked and split where it was read to.
+type Reader struct {
+	r   io.ReaderAt
+	id  segfile.ID
+	inc segfile.Incarnation
+	off int64 // of the next batch
+	end int64 // nothing is read at or behind it
+	// buf is what was read from off on; it lies in room, and grows towards its end.
+	buf, room []byte
+	b         Batch
+}
 
 // NewReader reads the batches of a segment in [off, end).
 func NewReader(r io.ReaderAt, id segfile.ID, inc segfile.Incarnation, off, end int64) *Reader {
@@ -38,87 +45,98 @@ func (r *Reader) Next() (*Batch, error) {
 	if r.off >= r.end {
 		return nil, io.EOF
 	}
-	p, err := r.peek(HeaderSize)
+	if err := r.fill(HeaderSize); err != nil {
+		return nil, err
+	}
+	h, err := ParseHeader(r.buf, r.id, r.inc, r.off)
 	if err != nil {
 		return nil, err
 	}
-	h, err := ParseHeader(p, r.id, r.inc, r.off)
+	sum, err := r.body(h)
 	if err != nil {
 		return nil, err
 	}
-	p, err = r.peek(int(h.Size()))
-	if err != nil {
+	if err := r.b.set(h, r.buf, sum); err != nil {
 		return nil, err
 	}
-	if err := r.b.Parse(p, r.id, r.inc, r.off); err != nil {
-		return nil, err
-	}
-	r.off += h.Size()
+	r.skip(int(h.Size()))
 	return &r.b, nil
 }
 
-// peek gives up to n bytes at r.off, fewer only where the range or the file ends.
-func (r *Reader) peek(n int) ([]byte, error) {
-	n = int(min(int64(n), r.end-r.off))
-	if at := r.off - r.base; at >= 0 && at+int64(n) <= int64(len(r.buf)) {
-		return r.buf[at : at+int64(n)], nil
+// Skip gives the next n bytes, which are no batch, and goes on behind them.
+func (r *Reader) Skip(n int) ([]byte, error) {
+	if err := r.fill(n); err != nil {
+		return nil, err
 	}
-	want := int(min(int64(max(n, readAhead)), r.end-r.off))
-	if cap(r.buf) < want {
-		r.buf = make([]byte, want)
+	if len(r.buf) < n {
+		return nil, fmt.Errorf("read %d bytes at %d: %w", n, r.off, io.ErrUnexpectedEOF)
 	}
-	r.buf, r.base = r.buf[:want], r.off
-	got, err := r.r.ReadAt(r.buf, r.off)
-	r.buf = r.buf[:got]
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read batch at %d: %w", r.off, err)
-	}
-	return r.buf[:min(n, got)], nil
+	p := r.buf[:n:n]
+	r.skip(n)
+	return p, nil
 }
 
-// Find looks in [from, end) for the first valid batch of the segment at any
-// offset. It returns -1 when there is none.
-func Find(r io.ReaderAt, id segfile.ID, inc segfile.Incarnation, from, end int64) (int64, error) {
-	buf := make([]byte, readAhead)
-	for base := from; base < end; {
-		p := buf[:min(int64(len(buf)), end-base)]
-		got, err := r.ReadAt(p, base)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return -1, fmt.Errorf("scan at %d: %w", base, err)
-		}
-		p = p[:got]
-		for at := 0; ; at++ {
-			next := bytes.Index(p[at:], []byte(magic))
-			if next < 0 {
-				break
-			}
-			at += next
-			if ok, err := valid(r, id, inc, base+int64(at), end); err != nil {
-				return -1, err
-			} else if ok {
-				return base + int64(at), nil
-			}
-		}
-		if int64(got) < int64(len(magic)) || err != nil {
-			return -1, nil
-		}
-		base += int64(got) - int64(len(magic)) + 1
-	}
-	return -1, nil
+func (r *Reader) skip(n int) {
+	r.buf, r.off = r.buf[n:], r.off+int64(n)
 }
 
-func valid(r io.ReaderAt, id segfile.ID, inc segfile.Incarnation, off, end int64) (bool, error) {
-	head := make([]byte, HeaderSize)
-	if got, err := r.ReadAt(head, off); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("scan at %d: %w", off, err)
-	} else if _, err := ParseHeader(head[:got], id, inc, off); err != nil {
+// body reads the rest of a batch and sums its entries, step by step while they are in the cache.
+func (r *Reader) body(h Header) (sum uint32, err error) {
+	size, done := int(h.Size()), HeaderSize
+	if r.off+h.Size() > r.end {
+		return 0, fmt.Errorf("%w: cut after %d of %d bytes", ErrBad, r.end-r.off, size)
+	}
+	for {
+		upTo := min(len(r.buf), size-TrailerSize)
+		if upTo > done {
+			sum, done = crc32.Update(sum, segfile.Castagnoli, r.buf[done:upTo]), upTo
+		}
+		if len(r.buf) >= size {
+			return sum, nil
+		}
+		if more, err := r.more(size); err != nil {
+			return 0, err
+		} else if !more {
+			return 0, fmt.Errorf("%w: cut after %d of %d bytes", ErrBad, len(r.buf), size)
+		}
+	}
+}
+
+// fill reads until n bytes are there, fewer only where the range or the file ends.
+func (r *Reader) fill(n int) error {
+	for len(r.buf) < n {
+		if more, err := r.more(n); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// more reads the next step; n bytes are to be there in the end. It reports whether there was anything.
+func (r *Reader) more(n int) (bool, error) {
+	at := r.off + int64(len(r.buf))
+	step := int(min(at/readStep*readStep+readStep, r.end) - at)
+	if step <= 0 {
 		return false, nil
 	}
-	// The header checks: worth reading the whole batch.
-	one := NewReader(r, id, inc, off, end)
-	_, err := one.Next()
-	if err != nil && !errors.Is(err, ErrBad) {
-		return false, err
+	if cap(r.buf)-len(r.buf) < step {
+		r.move(n)
 	}
-	return err == nil, nil
+	have := len(r.buf)
+	got, err := r.r.ReadAt(r.buf[have:have+step], at)
+	r.buf = r.buf[:have+got]
+	// What could be read before a bad place counts; the next step meets the place again.
+	if got == 0 && err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read batch at %d: %w", r.off, err)
+	}
+	return got > 0, nil
+}
+
+// move makes room for n bytes and a step, with what was read in front.
+func (r *Reader) move(n int) {
+	need := int(min(int64(max(n+readStep, readAhead)), r.end-r.off))
+	if len(r.room) < need {
+		r.room = make([]byte, need)
+	}
+	r.buf = r.room[:copy(r.room, r.buf)]
 }

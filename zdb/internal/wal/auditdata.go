@@ -195,7 +195,7 @@ func (a *segmentAudit) differs(data vfs.File) (_ int64, err error) {
 		return 0, err
 	}
 	w := &comparer{r: f}
-	n, err := a.l.describe(a.s, data, w)
+	n, err := a.l.describe(a.s, data, w, a.footer.Version)
 	if errors.Is(err, errDiffers) {
 		return w.at, nil
 	}

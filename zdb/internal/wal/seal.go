@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"qsfs/zdb/crashpoint"
-	"qsfs/zdb/internal/batch"
 	"qsfs/zdb/segfile"
 )
 
@@ -186,7 +185,7 @@ func (l *Log) writeIndex(s *segment, data io.ReaderAt) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	size, err := l.describe(s, data, f)
+	size, err := l.describe(s, data, f, segfile.FooterVersion)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -198,50 +197,4 @@ func (l *Log) writeIndex(s *segment, data io.ReaderAt) (int64, error) {
 	}
 	crashpoint.Hit("zdb.seal.renamed")
 	return size, l.o.FS.SyncDir(l.o.IndexDir)
-}
-
-// describe walks d<N> once: records into f, sums over everything.
-func (l *Log) describe(s *segment, data io.ReaderAt, f io.WriterAt) (int64, error) {
-	sums := segfile.NewSummer()
-	head := make([]byte, segfile.HeaderSize)
-	if _, err := data.ReadAt(head, 0); err != nil {
-		return 0, err
-	}
-	_, _ = sums.Write(head)
-	h, err := segfile.ParseHeader(head)
-	if err != nil {
-		return 0, &segfile.CorruptionError{File: l.dataPath(s.id), Err: err}
-	}
-	w := newIndexWriter(f)
-	w.write(segfile.AppendIndexHeader(nil, s.id, s.inc))
-	// Only what d<N> says goes into i<N>: it can be made again from d<N>, byte for byte.
-	seen := &segment{next: h.NextSeq, needs: h.Needs, session: h.Session}
-	r := batch.NewReader(data, s.id, s.inc, segfile.HeaderSize, s.length)
-	for {
-		b, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if errors.Is(err, batch.ErrBad) {
-			return 0, &segfile.CorruptionError{File: l.dataPath(s.id), Offset: r.Offset(), Err: err}
-		}
-		if err != nil {
-			return 0, err
-		}
-		_, _ = sums.Write(b.Raw)
-		seen.note(b)
-		for i := range b.Entries {
-			e := &b.Entries[i]
-			w.record(segfile.Record{
-				Key: e.Key, Seq: e.Seq, Time: e.Time, Delete: e.Delete, Moved: e.Moved, Given: e.Given,
-				Offset: e.Offset, Length: uint32(len(e.Value)), Sum: e.Sum,
-			})
-		}
-	}
-	footer := segfile.Footer{
-		Namespace: l.o.Namespace, ID: s.id, Incarnation: s.inc, Session: seen.session, DataLength: s.length,
-		FirstSeq: seen.first, LastSeq: seen.last, NextSeq: seen.next, Needs: seen.needs, Sessions: seen.sessions,
-	}
-	footer.PieceSums, footer.Sum = sums.Sums()
-	return w.finish(footer)
 }
