@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -108,4 +109,80 @@ func removePatiently(f *harness.Front, restarts *int, path string) error {
 		return nil
 	}
 	return err
+}
+
+// TestNodeDiskFilledByAnother: another process takes the last block of the disk of a node. What empties a namespace works there, and
+// holds over a kill; with the room that it gave, the node takes writes again.
+func TestNodeDiskFilledByAnother(t *testing.T) {
+	disk := harness.NewSmallDisk(t, 300<<20)
+	c := harness.New(t, harness.Options{NodeDir: func(i int) string {
+		if i == 0 {
+			return disk.Dir + "/node"
+		}
+		return fmt.Sprintf("%s/unused%d", disk.Dir, i)
+	}})
+	node := c.Nodes[0]
+	node.Up()
+	node.MakeNamespaces()
+	selected := func(ns string) *harness.Conn {
+		conn, err := harness.Dial(node.Address)
+		if err == nil {
+			_, err = conn.Do("SELECT", ns, node.Password)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	value := strings.Repeat("0123456789abcdef", 16<<10)
+	for _, ns := range []string{harness.DataNamespace, harness.MetaNamespace} {
+		conn := selected(ns)
+		for i := range 88 {
+			if _, err := conn.Do("SET", fmt.Sprint("old ", i), value); err != nil {
+				t.Fatalf("fill %s: %v", ns, err)
+			}
+		}
+		conn.Close()
+	}
+	admin := node.Admin()
+	defer admin.Close()
+	for _, empty := range []struct {
+		ns  string
+		how func(*harness.Conn) error
+	}{
+		{harness.DataNamespace, func(conn *harness.Conn) error { _, err := conn.Do("FLUSH"); return err }},
+		{harness.MetaNamespace, func(*harness.Conn) error { _, err := admin.Do("NSDEL", harness.MetaNamespace); return err }},
+	} {
+		conn := selected(empty.ns)
+		defer conn.Close()
+		filler := disk.Fill()
+		if _, err := conn.Do("SET", "new", "value"); err == nil {
+			t.Fatal("the disk is not full")
+		}
+		if _, err := admin.Do("NSNEW", "new"); err == nil {
+			t.Fatal("the disk has room for another list of namespaces")
+		}
+		if err := empty.how(conn); err != nil {
+			t.Errorf("%s cannot be emptied on a full disk: %v", empty.ns, err)
+		}
+		if empty.ns == harness.DataNamespace {
+			harness.Eventually(t, 30*time.Second, "a write where room was made", func() (bool, string) {
+				_, err := conn.Do("SET", "new", "value")
+				return err == nil, errString(err)
+			})
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node.Kill9()
+	node.Up()
+	if got := node.Keys(); got != 1 {
+		t.Errorf("%d keys in the namespace that was emptied and has one", got)
+	}
+	conn := node.Admin()
+	defer conn.Close()
+	if _, err := conn.Do("NSINFO", harness.MetaNamespace); err == nil {
+		t.Error("the namespace that was removed is there again")
+	}
 }

@@ -100,8 +100,13 @@ func decodeRegistry(raw []byte) (map[string]*settings, error) {
 
 // save makes a new list durable, and what is in force where that fails: the new one may be in place all the same, and what is
 // written until the next start would go with a namespace that it removes. The caller holds admin.
-func (s *Server) save(all map[string]*settings) error {
-	err := writeRegistry(s.fs, s.o.DataDir, all)
+func (s *Server) save(all map[string]*settings) error { return s.saveList(all, false) }
+
+// saveForRoom is save for changes that free room, or begin to: on a full disk they may use a spare.
+func (s *Server) saveForRoom(all map[string]*settings) error { return s.saveList(all, true) }
+
+func (s *Server) saveList(all map[string]*settings, forRoom bool) error {
+	err := s.writeList(all, forRoom)
 	s.unsure = err != nil
 	if err != nil {
 		err = errors.Join(err, s.saveAgain())
@@ -114,20 +119,55 @@ func (s *Server) saveAgain() error {
 	if !s.unsure {
 		return nil
 	}
-	err := writeRegistry(s.fs, s.o.DataDir, s.saved())
+	err := s.writeList(s.saved(), false)
 	s.unsure = err != nil
 	return err
 }
 
-// saveRegistry makes the list of a server that does not serve yet, or not at all, durable.
-func saveRegistry(dir string, all map[string]*settings) error { return writeRegistry(vfs.OS, dir, all) }
-
-func writeRegistry(files vfs.FS, dir string, all map[string]*settings) error {
-	raw, err := json.MarshalIndent(registryFile{registryVersion, all}, "", "  ")
+// writeList writes a list, on a full disk into a spare where that may be used. The caller holds admin.
+func (s *Server) writeList(all map[string]*settings, forRoom bool) error {
+	raw, err := encodeRegistry(all)
 	if err != nil {
 		return err
 	}
-	if err := vfs.WriteFile(files, filepath.Join(dir, registryName), append(raw, '\n')); err != nil {
+	err = writeRegistry(s.fs, s.o.DataDir, raw)
+	if forRoom && isNoSpace(err) {
+		if ok, serr := s.spares.write(raw); serr != nil {
+			err = errors.Join(err, fmt.Errorf("save it in the room that was kept for it: %w", serr))
+		} else if ok {
+			s.log.Warn("disk is full: the list of namespaces took the room that was kept for it", "err", err)
+			err = nil
+		}
+	}
+	if err == nil {
+		s.keepSpares(len(raw))
+	}
+	return err
+}
+
+// keepSpares takes room for what follows a list of n bytes. Where there is none nothing is lost yet.
+func (s *Server) keepSpares(n int) {
+	if err := s.spares.keep(int64(n)); err != nil && !isNoSpace(err) {
+		s.trouble("keep room for the list of namespaces", "", err)
+	}
+}
+
+// saveRegistry makes the list of a server that does not serve yet, or not at all, durable.
+func saveRegistry(dir string, all map[string]*settings) error {
+	raw, err := encodeRegistry(all)
+	if err != nil {
+		return err
+	}
+	return writeRegistry(vfs.OS, dir, raw)
+}
+
+func encodeRegistry(all map[string]*settings) ([]byte, error) {
+	raw, err := json.MarshalIndent(registryFile{registryVersion, all}, "", "  ")
+	return append(raw, '\n'), err
+}
+
+func writeRegistry(files vfs.FS, dir string, raw []byte) error {
+	if err := vfs.WriteFile(files, filepath.Join(dir, registryName), raw); err != nil {
 		return fmt.Errorf("save the list of namespaces: %w", err)
 	}
 	return nil

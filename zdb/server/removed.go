@@ -118,7 +118,7 @@ func (s *Server) retire(ctx context.Context, n *namespace, replace bool) (old *n
 	} else {
 		delete(all, n.name)
 	}
-	if err := s.save(all); err != nil {
+	if err := s.saveForRoom(all); err != nil {
 		return nil, err
 	}
 	if replace {
@@ -193,12 +193,15 @@ func (s *Server) allRemoved() []*namespace {
 }
 
 // forgetLoop removes what has been kept for long enough, and what could not be removed when it should have been; and it saves
-// the list of namespaces when that failed.
+// the list of namespaces when that failed, and keeps room for the next one.
 func (s *Server) forgetLoop() {
 	for {
 		s.admin.Lock()
 		if err := s.saveAgain(); err != nil {
 			s.trouble("save the list of namespaces", "", err)
+		}
+		if raw, err := encodeRegistry(s.saved()); err == nil {
+			s.keepSpares(len(raw))
 		}
 		s.admin.Unlock()
 		for _, n := range s.allRemoved() {
@@ -235,7 +238,7 @@ func (s *Server) forget(ctx context.Context, n *namespace) error {
 	defer s.admin.Unlock()
 	all := s.saved()
 	delete(all, n.name)
-	if err := s.save(all); err != nil {
+	if err := s.saveForRoom(all); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -262,7 +265,7 @@ func (s *Server) markRemoving(n *namespace) error {
 	set.Removing = true
 	all := s.saved()
 	all[n.name] = &set
-	if err := s.save(all); err != nil {
+	if err := s.saveForRoom(all); err != nil {
 		return err
 	}
 	n.set.Store(&set)

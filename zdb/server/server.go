@@ -57,6 +57,7 @@ type Server struct {
 	admin  sync.Mutex // changes of the set of namespaces and of their settings
 	fs     vfs.FS     // of their list
 	unsure bool       // the list in place may not be the one in force; under admin
+	spares spares     // room for the next lists; under admin
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
@@ -116,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if engine.FS == nil {
 		engine.FS = vfs.OS
 	}
-	s.fs = engine.FS
+	s.fs, s.spares = engine.FS, spares{fs: engine.FS, dir: o.DataDir}
 	engine.FS = countedFS{engine.FS, &s.disk}
 	db, err := zdb.Open(ctx, engine)
 	if err != nil {
