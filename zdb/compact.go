@@ -33,6 +33,9 @@ type compactor struct {
 	needed map[SegmentID]needed
 	failed map[SegmentID]time.Time // when they could not be read; the background leaves them alone for a while
 
+	// entries are the bytes that the entries of a segment take in it, dead ones too, of those that were walked for it.
+	entries map[SegmentID]int64
+
 	pace pace
 
 	// Since the namespace was opened, see Stats.
@@ -56,7 +59,10 @@ func (e *segmentError) Error() string { return fmt.Sprintf("compact segment %d: 
 func (e *segmentError) Unwrap() error { return e.err }
 
 func newCompactor() compactor {
-	return compactor{wake: make(chan struct{}, 1), needed: make(map[SegmentID]needed), failed: make(map[SegmentID]time.Time)}
+	return compactor{
+		wake: make(chan struct{}, 1), needed: make(map[SegmentID]needed), failed: make(map[SegmentID]time.Time),
+		entries: make(map[SegmentID]int64),
+	}
 }
 
 // compactLoop sweeps history, and compacts if the options say so.
@@ -334,6 +340,7 @@ func (n *Namespace) removeWaiting(ctx context.Context, res *CompactResult) error
 	c.waiting = keep
 	for _, id := range ids {
 		delete(c.needed, id)
+		delete(c.entries, id)
 	}
 	res.Segments += len(ids)
 	res.Freed += freed

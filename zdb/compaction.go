@@ -7,7 +7,8 @@ import "context"
 type Compaction struct {
 	// Auto compacts in the background.
 	Auto bool
-	// LiveFraction is the share of the log that should be live; while it is less, segments are compacted. Default 0.6.
+	// LiveFraction is the share of the log that should be live; while it is less, segments are compacted. The frames of batches count as
+	// their entries do. Default 0.6.
 	LiveFraction float64
 	// RateBytes bounds what the background copies, in bytes per second, as long as neither the log nor the disk is
 	// much fuller than it should be. Default 32 MiB; negative is no bound.

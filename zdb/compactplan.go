@@ -30,6 +30,11 @@ func (n *Namespace) plan() (compactPlan, bool) {
 		n.compactor.pace.look(noDebt, goal) // nobody waits for what does not come
 		return p, false
 	}
+	if total > goal {
+		for i := range list {
+			list[i].framed = n.framed(list[i])
+		}
+	}
 	n.emptiestFirst(list)
 	best := list[0]
 	if best.Live == 0 && n.compactor.needed[best.ID].bytes == 0 || total > goal && n.gain(best)*5 > best.Length {
@@ -92,7 +97,7 @@ func (n *Namespace) emptiestFirst(list []SegmentInfo) {
 
 // gain is about what compacting a segment frees. Entries grow by the sequence and time that they then carry.
 func (n *Namespace) gain(s SegmentInfo) int64 {
-	live := s.Live + n.compactor.needed[s.ID].bytes
+	live := s.Live + s.framed + n.compactor.needed[s.ID].bytes
 	return s.Length - live - 16*s.entries*live/max(s.Length, 1)
 }
 

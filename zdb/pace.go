@@ -90,8 +90,8 @@ func (n *Namespace) goal(live int64) int64 {
 	return int64(float64(live)/n.o.Compaction.LiveFraction) + n.log.SegmentSize()
 }
 
-// survey adds up the log as far as the index knows it, and what the index does not know yet.
-func (n *Namespace) survey() (total, live, untold int64) {
+// survey adds up the log as far as the index knows it, and what the index does not know yet. framed says whether frames count.
+func (n *Namespace) survey(framed bool) (total, live, untold int64) {
 	n.idxMu.Lock()
 	applied := n.base.Segment
 	n.idxMu.Unlock()
@@ -103,6 +103,9 @@ func (n *Namespace) survey() (total, live, untold int64) {
 		default:
 			total += s.Length
 			live += s.Live + n.compactor.needed[s.ID].bytes
+			if framed {
+				live += n.framed(s)
+			}
 		}
 	}
 	return total, live, untold
@@ -110,8 +113,11 @@ func (n *Namespace) survey() (total, live, untold int64) {
 
 // lookAtDebt takes new figures. Only who holds compactor.mu may.
 func (n *Namespace) lookAtDebt() (total, goal, debt int64) {
-	total, live, untold := n.survey()
-	goal = n.goal(live)
+	total, live, untold := n.survey(false)
+	if goal = n.goal(live); total > goal {
+		total, live, untold = n.survey(true)
+		goal = n.goal(live)
+	}
 	debt = (total - goal) * 1000 / max(goal+untold, 1)
 	if n.o.Compaction.Auto { // else the log may be as long as it likes
 		n.compactor.pace.look(debt, goal)

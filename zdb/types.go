@@ -62,6 +62,7 @@ type SegmentInfo struct {
 	Size       int64 // bytes that d<N> and i<N> take up here
 
 	entries int64
+	framed  int64 // see Namespace.framed; 0 unless it was asked for
 }
 
 // Stats of a namespace.

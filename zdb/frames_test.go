@@ -1,0 +1,73 @@
+package zdb
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestFramesAreNotDead: small entries in batches of their own are more frame than entry. The background compacts them only when
+// entries died, and slows nobody for frames; who asks for all gets the room.
+func TestFramesAreNotDead(t *testing.T) {
+	const keys = 3000
+	r := newRig(t)
+	r.ns.SegmentSize = 64 << 10
+	r.ns.Compaction = Compaction{LiveFraction: 0.7, RateBytes: -1}
+	n := r.open()
+	want := make(map[string]string)
+	write := func(round int) {
+		t.Helper()
+		for i := range keys {
+			if round > 0 && i%8 == 0 {
+				continue // something stays in every segment
+			}
+			key, value := fmt.Sprintf("key%09d", i), fmt.Sprintf("%d%s", round, strings.Repeat("v", 40))
+			put(t, n, key, value)
+			want[key] = value
+		}
+	}
+	// background does what it would do, with figures that are right.
+	background := func() (runs uint64) {
+		t.Helper()
+		if err := n.bringUp(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		before := n.Stats().CompactRuns
+		n.o.Compaction.Auto = true
+		defer func() { n.o.Compaction.Auto = false }()
+		if err := n.maintain(); err != nil {
+			t.Fatal(err)
+		}
+		return n.Stats().CompactRuns - before
+	}
+	write(0)
+	if got := background(); got != 0 {
+		t.Errorf("%d compactions where nothing is dead", got)
+	}
+	if s := n.Stats(); s.DeadBytes*2 < s.LogBytes || s.Segments < 5 {
+		t.Fatalf("%d of %d bytes in %d segments are frames: not what the test is about", s.DeadBytes, s.LogBytes, s.Segments)
+	}
+	if wait := n.compactor.pace.slot(1 << 20); wait != 0 {
+		t.Errorf("a writer waits %v", wait)
+	}
+	write(1)
+	before := n.Stats().LogBytes
+	if got := background(); got == 0 {
+		t.Error("no compaction although most entries are dead")
+	}
+	after := n.Stats()
+	if after.LogBytes > before*3/4 {
+		t.Errorf("the log has %d bytes after compaction, %d before", after.LogBytes, before)
+	}
+	if len(n.compactor.entries) > after.Segments {
+		t.Errorf("%d segments are remembered, there are %d", len(n.compactor.entries), after.Segments)
+	}
+	if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	// Sequence and time come to an entry that moves, a batch's frame is shared by a thousand.
+	if got, most := n.Stats().LogBytes, int64(keys*(12+41+4+8+16)*5/4); got > most {
+		t.Errorf("%d bytes after all was compacted, want %d at most", got, most)
+	}
+	wantAll(t, n, want)
+}
