@@ -11,7 +11,8 @@ import (
 // does not.
 func TestPasswordChangedDuringCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := &Server{fs: vfs.OS, o: Options{DataDir: t.TempDir()}, hashing: make(hashing, 1), namespaces: map[string]*namespace{}}
+		dir := t.TempDir()
+		srv := &Server{fs: vfs.OS, spares: spares{fs: vfs.OS, dir: dir}, o: Options{DataDir: dir}, hashing: make(hashing, 1), namespaces: map[string]*namespace{}}
 		n := srv.add("ns", &settings{Password: srv.hashing.newHash("old")})
 		srv.hashing <- struct{}{} // others are being checked
 		var admitted bool
