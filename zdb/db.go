@@ -13,7 +13,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"qsfs/zdb/internal/clock"
 	"qsfs/zdb/internal/index"
 	"qsfs/zdb/internal/vfs"
 	"qsfs/zdb/internal/wal"
@@ -28,6 +30,9 @@ type DB struct {
 	handles *wal.Handles
 	indexes *indexes
 	written atomic.Int64 // bytes that all namespaces appended
+	clock   *clock.Clock
+	stop    chan struct{} // of clockLoop
+	wg      sync.WaitGroup
 
 	mu     sync.Mutex
 	open   map[string]*opening
@@ -67,10 +72,34 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err == nil {
 		err = db.finishDrops()
 	}
+	if err == nil {
+		db.clock, err = clock.Open(o.FS, filepath.Join(o.DataDir, clockName), o.clock, o.Log)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	db.stop = make(chan struct{})
+	db.wg.Go(db.clockLoop)
 	return db, nil
+}
+
+const (
+	clockName = ".clock" // with a dot, as no directory of a namespace has
+	clockTick = 10 * time.Second
+)
+
+func (db *DB) clockLoop() {
+	t := time.NewTicker(clockTick)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			db.clock.Save(false)
+		case <-db.stop:
+			db.clock.Save(true)
+			return
+		}
+	}
 }
 
 func (o *Options) complete() error {
@@ -89,6 +118,9 @@ func (o *Options) complete() error {
 			return err
 		}
 		o.Session = binary.LittleEndian.Uint64(p[:])
+	}
+	if o.clock == nil {
+		o.clock = clock.Machine
 	}
 	set(&o.FetchTimeout, DefaultFetchTimeout)
 	set(&o.OverlayBytes, DefaultOverlayBytes)
@@ -286,5 +318,7 @@ func (db *DB) Close() error {
 			err = errors.Join(err, op.n.Close())
 		}
 	}
+	close(db.stop)
+	db.wg.Wait()
 	return errors.Join(err, db.handles.Close(), db.lock.Close())
 }

@@ -101,7 +101,7 @@ func TestManyVersions(t *testing.T) {
 		if c.cpu > 2*feed.cpu+2*time.Second {
 			t.Errorf("%s takes %v, writing them took %v", what, c.cpu, feed.cpu)
 		}
-		if high > 40<<20 {
+		if high > 64<<20 {
 			t.Errorf("%s takes up to %d MiB", what, high>>20)
 		}
 	}

@@ -36,6 +36,7 @@ type Namespace struct {
 	holds       holds
 	compactor   compactor
 	sweep       sweeper // under compactor.mu
+	ages        ages
 
 	// commitMu: one batch at a time, so that its places in log and overlay agree.
 	commitMu sync.Mutex
@@ -113,11 +114,15 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 	if err := n.readKeep(); err != nil {
 		return nil, err
 	}
+	if err := n.readAges(); err != nil {
+		return nil, err
+	}
 	log, err := n.openLog(ctx)
 	if err != nil {
 		return nil, err
 	}
 	n.log = log
+	n.policy() // ages count from here on
 	n.base = position(log.Head())
 	if !log.Found().Clean {
 		if err := n.recoverIndex(ctx); err != nil {
@@ -239,6 +244,7 @@ func (n *Namespace) Close() error {
 				n.logger.Warn("index is left behind", "namespace", n.name, "error", err)
 			}
 		}
+		n.saveAges(true)
 		n.tryAgain() // who waits for room finds the namespace closed
 		n.closeErr = errors.Join(n.public(n.log.Close()), n.closeIndex())
 		if n.op != nil {

@@ -61,6 +61,8 @@ type Options struct {
 	// MemoryIndex bounds the memory of the index of one namespace that stands in
 	// while the disk has no room for it; a larger one is ErrNoSpace. Default 256 MiB.
 	MemoryIndex int64
+
+	clock func() (wall time.Time, running time.Duration) // nil is the machine's
 }
 
 // NamespaceOptions of one namespace.

@@ -19,7 +19,8 @@ var ErrNotKept = errors.New("sequence is not pinned")
 type Retention struct {
 	// KeepLast is the number of versions that stay, the present one counted; a delete is a version too. 0 and 1 keep none.
 	KeepLast int
-	// KeepFor is how long a version stays after it was overwritten or deleted.
+	// KeepFor is how long a version stays after it was overwritten or deleted. Time that the database is open counts; other time
+	// counts when the wall clock was ahead by it for as long, at most a day, while it was open: a wrong clock ends nothing early.
 	KeepFor time.Duration
 }
 
@@ -74,8 +75,10 @@ func (k keepRecord) without(seq Seq) keepRecord {
 // policy is what the index goes by now.
 func (n *Namespace) policy() index.Policy {
 	k := n.keep.record()
-	p := index.Policy{
-		KeepLast: k.KeepLast, KeepFor: k.KeepFor, Now: time.Now().UnixNano(), Written: n.log.WrittenBefore, Plain: n.keep.plainKey(),
+	p := index.Policy{KeepLast: k.KeepLast, KeepFor: k.KeepFor, Plain: n.keep.plainKey()}
+	if k.KeepFor > 0 {
+		marks, v := n.age(k.KeepFor)
+		p.Now, p.Since = int64(v.Now()), n.supersededAt(marks, v, k.KeepFor)
 	}
 	for _, pin := range k.Pins {
 		p.Pins = append(p.Pins, pin.seq)
@@ -113,6 +116,7 @@ func (n *Namespace) SetRetention(r Retention) error {
 	}
 	k.sweep = true
 	k.mu.Unlock()
+	n.policy() // ages count from here on
 	return n.public(err)
 }
 

@@ -25,6 +25,10 @@ type sweeper struct {
 
 // dueToSweep says whether something may be kept that is not wanted any more. compactor.mu is held.
 func (n *Namespace) dueToSweep() bool {
+	if age := n.Retention().KeepFor; age > 0 {
+		n.age(age)
+		n.saveAges(false)
+	}
 	n.idxMu.Lock()
 	x := n.idx
 	n.idxMu.Unlock()

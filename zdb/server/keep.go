@@ -102,7 +102,7 @@ func (s *Server) mayKeep(all map[string]*settings) error {
 	}
 	var names []string
 	for name, set := range all {
-		over := set.isRemoved() && time.Now().After(set.until())
+		over := set.isRemoved() && s.db.Passed(set.RemovedAt, set.Removed) > set.keepFor()
 		if set.KeepDeleted > 0 && !set.Removing && !over {
 			names = append(names, name)
 		}

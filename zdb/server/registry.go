@@ -42,6 +42,8 @@ type settings struct {
 	Store string `json:"store,omitempty"`
 	// Removed is when a namespace was set aside, which is kept for KeepDeleted.
 	Removed time.Time `json:"removed,omitzero"`
+	// RemovedAt is the same moment for zdb.DB.Passed, which does not go by the wall clock alone.
+	RemovedAt string `json:"removed_at,omitempty"`
 	// Removing marks a namespace whose removal has begun; it is tried until it is done, over restarts too.
 	Removing bool `json:"removing,omitempty"`
 }

@@ -38,10 +38,11 @@ func storeOf(name string, set *settings) string {
 
 func (set *settings) isRemoved() bool { return !set.Removed.IsZero() }
 
-// until is when a removed namespace goes for good; the second is what Removed was rounded by.
-func (set *settings) until() time.Time {
-	return set.Removed.Add(time.Duration(set.KeepDeleted) + time.Second)
-}
+// keepFor is how long a removed namespace is kept; the second is what Removed was rounded by.
+func (set *settings) keepFor() time.Duration { return time.Duration(set.KeepDeleted) + time.Second }
+
+// until is when a removed namespace goes for good, or soon after, if the clock is right.
+func (set *settings) until() time.Time { return set.Removed.Add(set.keepFor()) }
 
 // freeStore gives a new namespace a name in the engine that has no files and belongs to no other.
 func (s *Server) freeStore(name string, all map[string]*settings) (string, error) {
@@ -83,6 +84,7 @@ func (s *Server) giveStore(name string, set *settings, all map[string]*settings)
 func (n *namespace) setAside(all map[string]*settings) string {
 	old := *all[n.name]
 	old.Store, old.Removed, old.Password = storeOf(n.name, &old), time.Now().UTC().Truncate(time.Second), nil
+	old.RemovedAt = n.srv.db.Moment()
 	for {
 		name := fmt.Sprintf("%s/%d", n.name, old.Removed.Unix())
 		if all[name] == nil {
@@ -204,18 +206,22 @@ func (s *Server) forgetLoop() {
 			s.keepSpares(len(raw))
 		}
 		s.admin.Unlock()
-		for _, n := range s.allRemoved() {
-			if set := n.set.Load(); !set.Removing && time.Now().Before(set.until()) {
-				continue
-			}
-			if err := s.forget(s.ctx, n); err != nil && err != errNamespaceRemoved && s.ctx.Err() == nil {
-				s.trouble("remove what was kept", n.name, err)
-			}
-		}
+		s.forgetOld()
 		select {
 		case <-time.After(removedCheck):
 		case <-s.ctx.Done():
 			return
+		}
+	}
+}
+
+func (s *Server) forgetOld() {
+	for _, n := range s.allRemoved() {
+		if set := n.set.Load(); !set.Removing && s.db.Passed(set.RemovedAt, set.Removed) < set.keepFor() {
+			continue
+		}
+		if err := s.forget(s.ctx, n); err != nil && err != errNamespaceRemoved && s.ctx.Err() == nil {
+			s.trouble("remove what was kept", n.name, err)
 		}
 	}
 }

@@ -201,3 +201,26 @@ func TestRemovedExpires(t *testing.T) {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }
+
+// TestRemovedBesideTheClock: what was set aside is not old because the clock on the wall says so.
+func TestRemovedBesideTheClock(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	for _, args := range [][]string{{"NSNEW", "ns"}, {"NSSET", "ns", "keep_deleted", "30d"}, {"NSDEL", "ns"}} {
+		w.want("+OK", args...)
+	}
+	n := ts.allRemoved()[0]
+	set := *n.set.Load()
+	set.Removed = set.Removed.Add(-365 * 24 * time.Hour) // as if the clock had jumped
+	n.set.Store(&set)
+	ts.forgetOld()
+	if len(ts.allRemoved()) != 1 {
+		t.Fatal("it is gone")
+	}
+	set.RemovedAt = "" // of an earlier server
+	n.set.Store(&set)
+	ts.forgetOld()
+	if len(ts.allRemoved()) != 0 {
+		t.Fatal("it is still there")
+	}
+}

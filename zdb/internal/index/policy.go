@@ -20,8 +20,8 @@ type Policy struct {
 	Plain []byte
 	// Now is the time against which KeepFor counts.
 	Now int64
-	// Written bounds from above the time at which a sequence was written. It is asked where a time was given by a user.
-	Written func(segfile.Seq) int64
+	// Since, unless nil, says on the same scale when a version was written, or later; else that is its own time.
+	Since func(*Version) int64
 }
 
 // Active says whether anything but present versions may be kept.
@@ -40,8 +40,8 @@ func (p *Policy) Wants(key []byte, rank int, v, next *Version) bool {
 		return false
 	}
 	since := next.Time
-	if next.Given && p.Written != nil {
-		since = p.Written(next.Seq)
+	if p.Since != nil {
+		since = p.Since(next)
 	}
 	return p.Now-since < int64(p.KeepFor)
 }

@@ -1,0 +1,235 @@
+// Package clock tells how much time has passed since something, over restarts, without believing the machine's clock at once.
+//
+// It counts the time that it runs, by the monotonic clock. What it does not run, or the machine sleeps, only the wall clock
+// can tell, and that may be wrong: so it counts when the wall clock was ahead for as long as it is ahead, at most a day,
+// of running time without a break. A clock that is wrong for less changes nothing, nor does one that goes backwards.
+package clock
+
+import (
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"qsfs/zdb/internal/vfs"
+	"qsfs/zdb/segfile"
+)
+
+const (
+	// Patience is how long, of running time, the wall clock has to be ahead at most before it is believed.
+	Patience = 24 * time.Hour
+	// least is by how much the wall clock has to be ahead to count.
+	least = time.Second
+	// worthTelling is what is logged.
+	worthTelling = time.Hour
+	// saveEvery is how much running time a crash may lose. The wall clock gives it back.
+	saveEvery = 10 * time.Minute
+)
+
+// Run is a moment, in nanoseconds of running time. It means something together with the clock's ID only.
+type Run int64
+
+// step is time that passed without being counted, before the running time went on at a moment.
+type step struct {
+	at Run
+	by time.Duration
+}
+
+// record is what the file holds.
+type record struct {
+	id    [16]byte
+	run   Run
+	base  time.Duration // of steps that were forgotten
+	held  step          // what the wall clock was ahead at least, since when; by 0: it is not
+	steps []step        // ascending; never changed, only replaced
+}
+
+// Clock is safe for concurrent use.
+type Clock struct {
+	fs   vfs.FS
+	path string
+	log  *slog.Logger
+	now  func() (wall time.Time, running time.Duration)
+
+	mu     sync.Mutex
+	record                 // as of the last look
+	looked time.Duration   // the monotonic clock then
+	sums   []time.Duration // of the steps up to each, and base
+	used   bool
+	saved  Run // what the file says
+	dirty  bool
+
+	fileMu sync.Mutex // held over saving
+}
+
+var began = time.Now()
+
+// Machine is the machine's clock.
+func Machine() (wall time.Time, running time.Duration) { return time.Now(), time.Since(began) }
+
+// Open goes on with the clock in a file; without one, or if it does not check, another one begins with the wall clock.
+func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *slog.Logger) (*Clock, error) {
+	c := &Clock{fs: fs, path: path, log: log, now: now}
+	wall, running := now()
+	c.looked = running
+	p, err := vfs.ReadFile(fs, path, maxFile)
+	if err == nil {
+		c.record, err = parse(p)
+	}
+	if err == nil {
+		c.saved = c.run
+		c.add()
+		c.Look()
+		return c, nil
+	}
+	switch {
+	case errors.Is(err, vfs.ErrNotExist):
+	case !errors.Is(err, segfile.ErrFormat):
+		return nil, err
+	default:
+		log.Error("the clock's file is not used: ages are counted anew", "file", path, "error", err)
+	}
+	c.record, c.dirty = record{run: Run(wall.UnixNano())}, true
+	_, err = rand.Read(c.id[:])
+	return c, err
+}
+
+// ID tells clocks apart.
+func (c *Clock) ID() [16]byte { return c.id }
+
+// View is the clock at one moment.
+type View struct {
+	Run   Run
+	base  time.Duration
+	steps []step
+	sums  []time.Duration
+}
+
+// Time is a moment on the clock's own scale, in which all the time that it knows of has passed. It is about the wall clock's where
+// that was never wrong.
+func (v *View) Time(r Run) time.Duration {
+	i, _ := slices.BinarySearchFunc(v.steps, r, func(s step, r Run) int {
+		if s.at <= r {
+			return -1
+		}
+		return 1
+	})
+	if i == 0 {
+		return time.Duration(r) + v.base
+	}
+	return time.Duration(r) + v.sums[i-1]
+}
+
+// Now is the present moment on that scale.
+func (v *View) Now() time.Duration { return v.Time(v.Run) }
+
+// Look takes note of what the clocks say. It has to be called now and then.
+func (c *Clock) Look() View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wall, running := c.now()
+	c.run += Run(max(0, running-c.looked))
+	c.looked = running
+	ahead := c.ahead(wall)
+	switch {
+	case ahead < least:
+		if c.held.by >= worthTelling {
+			c.log.Info("the clock is right again", "file", c.path)
+		}
+		c.held = step{}
+	case c.held.by == 0:
+		c.hold(ahead)
+	default:
+		c.held.by = min(c.held.by, ahead)
+	}
+	if h := c.held; h.by > 0 && time.Duration(c.run-h.at) >= min(h.by, Patience) {
+		c.take(h)
+		if ahead = c.ahead(wall); ahead >= least {
+			c.hold(ahead)
+		}
+	}
+	return c.view()
+}
+
+func (c *Clock) view() View { return View{Run: c.run, base: c.base, steps: c.steps, sums: c.sums} }
+
+func (c *Clock) ahead(wall time.Time) time.Duration {
+	v := c.view()
+	return time.Duration(wall.UnixNano()) - v.Now()
+}
+
+func (c *Clock) hold(ahead time.Duration) {
+	c.held = step{c.run, ahead}
+	if ahead >= worthTelling {
+		c.log.Warn("more time has passed by the clock than this process has run: nothing expires by it until it has been so for a while",
+			"more", ahead.Round(time.Second), "while", min(ahead, Patience).Round(time.Second))
+	}
+}
+
+// take believes the wall clock: the time passed before it was noticed.
+func (c *Clock) take(h step) {
+	if h.by >= worthTelling {
+		c.log.Info("the clock is believed", "more", h.by.Round(time.Second))
+	}
+	steps := append(slices.Clone(c.steps), h)
+	for len(steps) > maxSteps {
+		// What is older seems younger from now on: it is kept longer.
+		c.base += steps[0].by
+		steps = steps[1:]
+	}
+	c.steps, c.held, c.dirty = steps, step{}, true
+	c.add()
+}
+
+func (c *Clock) add() {
+	sum := c.base
+	c.sums = make([]time.Duration, 0, len(c.steps))
+	for _, s := range c.steps {
+		sum += s.by
+		c.sums = append(c.sums, sum)
+	}
+}
+
+// Reached makes sure that the clock is not behind a moment that it gave before a crash.
+func (c *Clock) Reached(r Run) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r > c.run {
+		c.run, c.held = r, step{} // what it was ahead of is noticed now
+	}
+}
+
+// Use makes the clock last: from now on there is a file.
+func (c *Clock) Use() {
+	c.mu.Lock()
+	first := !c.used
+	c.used = true
+	c.mu.Unlock()
+	if first {
+		c.Save(true)
+	}
+}
+
+// Save writes the file if it is time to, or if now. That it cannot is logged: what is lost is given back by the wall clock.
+func (c *Clock) Save(now bool) {
+	c.fileMu.Lock()
+	defer c.fileMu.Unlock()
+	c.Look()
+	c.mu.Lock()
+	r, due := c.record, c.used && (c.dirty || c.run-c.saved >= Run(saveEvery) || now && c.run > c.saved)
+	c.dirty = c.dirty && !due
+	c.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := vfs.WriteFile(c.fs, c.path, r.encode()); err != nil {
+		c.log.Warn("the clock cannot be saved", "file", c.path, "error", err)
+		r.run = c.saved // only who saves changes it
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dirty = c.dirty || r.run == c.saved
+	c.saved = r.run
+}
