@@ -33,7 +33,10 @@ type Applier struct {
 	txn     *badger.Txn
 	size    int
 	entries int
-	pending map[string]*Entry // of this transaction; nil is deleted
+	pending pending // of this transaction
+	carver  carver  // of this transaction
+	sum     uint64  // of the key at work, for the filter
+	absent  bool    // the filter says that the index has not had it so far
 	live    map[segfile.ID]int64
 	keys    int64
 	bytes   int64
@@ -47,7 +50,6 @@ type Applier struct {
 // NewApplier begins. rebuild says that the changes start at the beginning of the log.
 func (x *Index) NewApplier(rebuild bool, policy Policy) *Applier {
 	a := &Applier{x: x, rebuild: rebuild, policy: policy, active: policy.Active()}
-	x.beginFilter()
 	a.begin()
 	return a
 }
@@ -55,7 +57,8 @@ func (x *Index) NewApplier(rebuild bool, policy Policy) *Applier {
 func (a *Applier) begin() {
 	a.txn = a.x.db.NewTransactionAt(a.x.ts, true)
 	a.size, a.entries = 0, 0
-	a.pending = make(map[string]*Entry)
+	a.pending.reset()
+	a.carver.reset()
 	a.live = make(map[segfile.ID]int64)
 	a.keys, a.bytes, a.versions = 0, 0, 0
 }
@@ -76,6 +79,7 @@ func (a *Applier) Add(c Change) error {
 		crashpoint.Hit("zdb.apply.mid")
 	}
 	a.size += need
+	a.x.beginFilter()
 	old, err := a.current(c.Key)
 	if err != nil {
 		return err
@@ -109,10 +113,12 @@ func (a *Applier) Add(c Change) error {
 
 // current is what the index has for key, with this transaction.
 func (a *Applier) current(key []byte) (*Entry, error) {
-	if e, ok := a.pending[string(key)]; ok {
+	a.sum, a.absent = sumOf(key), false
+	if e, ok := a.pending.get(key); ok {
 		return e, nil
 	}
-	if !a.x.absent.may(key) {
+	if !a.x.absent.maySum(a.sum) {
+		a.absent = true
 		return nil, nil
 	}
 	e, ok, err := a.x.look(key)
@@ -136,11 +142,16 @@ func (a *Applier) put(c Change, old *Entry) error {
 	a.account(c.Key, c.version(false), 1)
 	a.keys++
 	a.bytes += int64(len(c.Key)) + int64(c.Location.Length)
-	e := c.Entry
-	e.Inline, e.Value = false, nil
-	a.x.absent.note(c.Key)
-	a.pending[string(c.Key)] = &e
-	return a.wrap(a.txn.Set(userKey(c.Key), appendEntry(nil, c.Key, c.Entry, false)))
+	a.x.absent.note(a.sum, a.absent)
+	k := a.userKey(c.Key)
+	a.pending.put(k[1:], &c.Entry)
+	value := appendEntry(a.carver.bytes(entryFixed+len(c.Value)+4), c.Key, c.Entry, false)
+	return a.wrap(a.txn.SetEntry(a.carver.set(k, value)))
+}
+
+// userKey is userKey for as long as the transaction lasts.
+func (a *Applier) userKey(key []byte) []byte {
+	return append(append(a.carver.bytes(len(key)+1), prefixUser), key...)
 }
 
 // remove takes a delete that is newer than what is there.
@@ -161,8 +172,9 @@ func (a *Applier) remove(c Change, old *Entry) error {
 	a.account(c.Key, old.version(false), -1)
 	a.keys--
 	a.bytes -= int64(len(c.Key)) + int64(old.Location.Length)
-	a.pending[string(c.Key)] = nil
-	if err := a.wrap(a.txn.Delete(userKey(c.Key))); err != nil || !a.active && !a.hasVersions() {
+	k := a.userKey(c.Key)
+	a.pending.put(k[1:], nil)
+	if err := a.wrap(a.txn.Delete(k)); err != nil || !a.active && !a.hasVersions() {
 		return err
 	}
 	// Something older may be kept, or left over from an earlier policy: this says until when it counted. Prune takes
@@ -293,7 +305,7 @@ func (a *Applier) flush(p *Position) error {
 	if err := a.txn.CommitAt(ts, nil); err != nil {
 		return x.fail(fmt.Errorf("commit: %w", err))
 	}
-	x.forget(a.pending)
+	x.forget(&a.pending)
 	x.mu.Lock()
 	for id, n := range live {
 		x.state.live[id] = n

@@ -20,24 +20,24 @@ type absence struct {
 	walked bool // the applier's: the walk of this opening was begun
 }
 
-// may is false when the index certainly does not have key.
-func (a *absence) may(key []byte) bool {
+// maySum is false when the index certainly does not have the key of that sum.
+func (a *absence) maySum(sum uint64) bool {
 	f := a.whole.Load()
-	return f == nil || f.has(key)
+	return f == nil || f.hasSum(sum)
 }
 
-// note is told of each key before it comes into the index.
-func (a *absence) note(key []byte) {
+// note is told of each key, by its sum, before it comes into the index. absent: maySum has just denied it.
+func (a *absence) note(sum uint64, absent bool) {
 	// In this order: a filter becomes whole before it stops being filled.
 	if f := a.filling.Load(); f != nil {
-		f.add(key)
+		f.addSum(sum, false)
 	}
 	if f := a.whole.Load(); f != nil {
-		f.add(key)
+		f.addSum(sum, absent)
 	}
 }
 
-// beginFilter is called by the applier before it adds. An empty index needs no walk.
+// beginFilter is called by the applier before it adds: who only reads needs no walk. Nor does an empty index.
 func (x *Index) beginFilter() {
 	a := &x.absent
 	if !a.walked {

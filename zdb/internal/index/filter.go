@@ -42,22 +42,28 @@ func newFilter() *filter {
 }
 
 // has is false only for a key that was never added.
-func (f *filter) has(key []byte) bool { return f.hasSum(maphash.Bytes(filterSeed, key)) }
+func (f *filter) has(key []byte) bool { return f.hasSum(sumOf(key)) }
+
+// sumOf is what filters go by.
+func sumOf(key []byte) uint64 { return maphash.Bytes(filterSeed, key) }
 
 func (f *filter) hasSum(sum uint64) bool {
-	for _, l := range *f.levels.Load() {
-		if l.has(sum) {
+	levels := *f.levels.Load()
+	for i := range levels { // most keys are in the last one
+		if levels[len(levels)-1-i].has(sum) {
 			return true
 		}
 	}
 	return false
 }
 
-func (f *filter) add(key []byte) {
-	sum := maphash.Bytes(filterSeed, key)
+func (f *filter) add(key []byte) { f.addSum(sumOf(key), false) }
+
+// addSum adds a key by its sum; absent says that the filter is known not to have it.
+func (f *filter) addSum(sum uint64, absent bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.hasSum(sum) {
+	if !absent && f.hasSum(sum) {
 		return
 	}
 	levels := *f.levels.Load()

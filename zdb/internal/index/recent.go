@@ -123,7 +123,7 @@ func (r *recent) forget(owner uint32, key []byte) {
 
 // Get gives the newest entry of key. Values that stand in the index itself are not remembered: only places are.
 func (x *Index) Get(key []byte) (Entry, bool, error) {
-	if !x.absent.may(key) {
+	if !x.absent.maySum(sumOf(key)) {
 		return Entry{}, false, nil
 	}
 	if len(key) > recentKey {
@@ -145,13 +145,13 @@ func (x *Index) Get(key []byte) (Entry, bool, error) {
 }
 
 // forget drops the places of keys that a transaction has changed.
-func (x *Index) forget(keys map[string]*Entry) {
+func (x *Index) forget(p *pending) {
 	if !x.remembers.Load() {
 		return
 	}
-	for key := range keys {
+	p.keys(func(key []byte) {
 		if len(key) <= recentKey {
-			places.forget(x.owner, []byte(key))
+			places.forget(x.owner, key)
 		}
-	}
+	})
 }

@@ -25,6 +25,27 @@ func compare(a, b loose) int {
 	return cmp.Compare(b.node.Version, a.node.Version) // the newest first
 }
 
+// unordered gives all nodes, sorted, if nobody has wanted the order yet, and leaves them loose: who goes through them once need not thread
+// them into the list. Else it gives nil.
+func (t *Table) unordered() []loose {
+	nodes := t.stillLoose()
+	slices.SortFunc(nodes, compare)
+	return nodes
+}
+
+func (t *Table) stillLoose() []loose {
+	t.orderMu.Lock()
+	defer t.orderMu.Unlock()
+	if t.head.next[0].Load() != nil {
+		return nil
+	}
+	nodes := make([]loose, 0, t.Len())
+	for n := t.loose.Load(); n != nil; n = n.later {
+		nodes = append(nodes, loose{n.prefix, n})
+	}
+	return nodes
+}
+
 // order brings everything that was added before the call into the list.
 func (t *Table) order() {
 	// Taken even if nothing is loose: somebody may be at work on what was.

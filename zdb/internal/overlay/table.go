@@ -3,7 +3,7 @@
 //
 // A Table is a skip list, with a hash beside it for single keys. It has one writer and any number of readers; who looks for a
 // single key takes no lock. The list is brought up to date when somebody asks for the order: sorted in one go that costs a
-// fraction of a search through a cold list for each entry, and most tables are asked once, when they go to the index. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
+// fraction of a search through a cold list for each entry, and most tables are never asked: on their way to the index they are only sorted. Every entry gets a version; a reader that looks at a version sees exactly what had been added up
 // to it, so a snapshot costs nothing. Nothing is ever removed: a table is dropped as a whole.
 package overlay
 
@@ -133,6 +133,14 @@ func (t *Table) Add(e Entry) {
 
 // All calls f with every entry, key by key, the newest of each first, until it says no.
 func (t *Table) All(f func(*Entry) bool) {
+	if nodes := t.unordered(); nodes != nil {
+		for i := range nodes {
+			if !f(&nodes[i].node.Entry) {
+				return
+			}
+		}
+		return
+	}
 	t.order()
 	for n := t.head.next[0].Load(); n != nil && f(&n.Entry); n = n.next[0].Load() {
 	}

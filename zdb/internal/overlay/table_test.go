@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -107,5 +108,91 @@ func TestReadersAndWriter(t *testing.T) {
 	wg.Wait()
 	if tab.Len() != 20000 {
 		t.Errorf("Len = %d", tab.Len())
+	}
+}
+
+// TestAllBeforeOrder: who goes through a table that nobody has asked for its order gets it in order, and leaves it to iterators
+// as it was.
+func TestAllBeforeOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	tab := New()
+	want := 0
+	check := func() {
+		t.Helper()
+		var last *Entry
+		n := 0
+		tab.All(func(e *Entry) bool {
+			if last != nil {
+				if c := bytes.Compare(last.Key, e.Key); c > 0 || c == 0 && last.Version < e.Version {
+					t.Fatalf("%s@%d before %s@%d", last.Key, last.Version, e.Key, e.Version)
+				}
+			}
+			last = e
+			n++
+			return true
+		})
+		if n != want {
+			t.Fatalf("%d entries, want %d", n, want)
+		}
+	}
+	add := func() {
+		for range 500 {
+			want++
+			tab.Add(Entry{Key: fmt.Appendf(nil, "a key with a long beginning %03d", rng.IntN(200)), Version: uint64(want)})
+		}
+	}
+	check()
+	for range 3 {
+		add()
+		check()
+		if tab.head.next[0].Load() != nil {
+			t.Fatal("the list was made for it")
+		}
+	}
+	// Some of it in the list, some not.
+	it := tab.NewIter(uint64(want))
+	it.SeekGE(nil)
+	add()
+	check()
+	keys := map[string]bool{}
+	it = tab.NewIter(uint64(want))
+	for it.SeekGE(nil); it.Entry() != nil; it.Next() {
+		keys[string(it.Entry().Key)] = true
+	}
+	n := 0
+	tab.All(func(*Entry) bool { n++; return n < 10 })
+	if len(keys) < 150 || n != 10 {
+		t.Errorf("%d keys, %d entries before it was to end", len(keys), n)
+	}
+}
+
+// TestAllBeside lets somebody go through tables while their first order is made and entries come; run it with -race too.
+func TestAllBeside(t *testing.T) {
+	for range 100 {
+		tab := New()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for i := range 200 {
+				tab.Add(Entry{Key: fmt.Appendf(nil, "%03d", i*7%200), Version: uint64(i + 1)})
+			}
+		})
+		for range 2 {
+			wg.Go(func() {
+				for before := int64(0); before < 200; {
+					before = tab.Len()
+					n := int64(0)
+					if tab.All(func(*Entry) bool { n++; return true }); n < before {
+						t.Errorf("%d entries, there were %d", n, before)
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			for tab.Len() < 100 {
+				runtime.Gosched()
+			}
+			tab.NewIter(1 << 62).SeekGE(nil)
+		})
+		wg.Wait()
 	}
 }
