@@ -12,6 +12,7 @@ import (
 
 // The client against the real server: every typed call, and errors that can be told apart.
 func TestClient(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ctx := t.Context()
 	admin, err := client.Dial(ctx, client.Options{Address: ts.address, Admin: adminPassword})
@@ -64,9 +65,17 @@ func TestClient(t *testing.T) {
 	if swapped, current, err := c.CAS(ctx, []byte("none"), v, []byte("x")); err != nil || swapped || current != nil {
 		t.Errorf("CAS of nothing: %v, %q, %v", swapped, current, err)
 	}
+	var many []client.Command // together: they share fsyncs
 	for i := range 2000 {
-		if _, err := c.Set(ctx, fmt.Appendf(nil, "p-%04d", i), nil); err != nil {
-			t.Fatal(err)
+		many = append(many, client.Cmd("SET", fmt.Appendf(nil, "p-%04d", i), []byte{}))
+	}
+	stored, err := c.Pipeline(ctx, many...)
+	if err != nil || len(stored) != len(many) {
+		t.Fatalf("%d answers, %v", len(stored), err)
+	}
+	for _, r := range stored {
+		if r.Err != nil {
+			t.Fatal(r.Err)
 		}
 	}
 	var keys [][]byte

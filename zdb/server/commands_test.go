@@ -32,6 +32,7 @@ func (w *wire) play(steps []step) {
 }
 
 func TestSystemCommands(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ts.dial().play([]step{
 		do("+PONG", "PING"), do("+PONG", "ping", "with", "arguments"), do("+PONG", "PiNg"),
@@ -177,6 +178,7 @@ func TestScan(t *testing.T) {
 }
 
 func TestNSInfo(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")
@@ -225,6 +227,7 @@ func (ts *testServer) info(w *wire, name string) map[string]string {
 }
 
 func TestTraffic(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	w.want(`"k"`, "SET", "k", strings.Repeat("v", 1000))

@@ -32,6 +32,7 @@ func (ts *testServer) flip(key string, at int64) {
 
 // Damaged values are errors, never other bytes, and never "not found". Everything else is served.
 func TestDamagedValues(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	small, big := strings.Repeat("s", 4096), strings.Repeat("b", 1<<20)
@@ -64,6 +65,7 @@ func TestDamagedValues(t *testing.T) {
 
 // A large value that is not durable yet is not streamed before it is.
 func TestLargeValues(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	for _, n := range []int{streamStep - 1, streamStep, streamStep + 1, 2 * streamStep, 3*streamStep + 7, 8 << 20} {

@@ -28,6 +28,7 @@ var dataName = regexp.MustCompile(`^\.?d[0-9]+`)
 
 // After a failed fsync nothing is acknowledged any more, and what was acknowledged can be read.
 func TestFailedSync(t *testing.T) {
+	t.Parallel()
 	var broken atomic.Bool
 	ts := faulty(t, func(c vfs.Call) error {
 		if broken.Load() && strings.HasPrefix(c.Op, "Sync") && isData(c) {
@@ -63,6 +64,7 @@ func TestFailedSync(t *testing.T) {
 
 // A full disk refuses writes, not reads, and takes writes again when it has room.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	var full atomic.Bool
 	ts := faulty(t, func(c vfs.Call) error {
 		if full.Load() && c.Op == "WriteAt" && isData(c) {
@@ -128,6 +130,7 @@ func TestReadsWaitForDurability(t *testing.T) {
 
 // Without sync, replies do not wait.
 func TestNoSync(t *testing.T) {
+	t.Parallel()
 	var hold atomic.Bool
 	release := make(chan struct{})
 	ts := start(t, func(o *Options) {

@@ -20,6 +20,7 @@ func (w *wire) private(name, password string) {
 }
 
 func TestFlush(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	admin := ts.adminWire()
 	admin.want("-Flushing public namespace denied", "FLUSH")
@@ -61,6 +62,7 @@ func TestFlush(t *testing.T) {
 
 // A sequential namespace begins with id 0 again.
 func TestFlushSequential(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential })
 	admin := ts.adminWire()
 	admin.private("ns", "secret")
@@ -71,6 +73,7 @@ func TestFlushSequential(t *testing.T) {
 
 // After a crash at any step either all is there or nothing; what was written after the flush stays.
 func TestFlushIsAtomic(t *testing.T) {
+	t.Parallel()
 	aside := func(all map[string]*settings) {
 		old := *all["ns"]
 		old.Store, old.Removed, old.Removing = "ns", time.Now(), true
@@ -89,6 +92,7 @@ func TestFlushIsAtomic(t *testing.T) {
 		{"version 1, marked", mark, nil, true}, {"version 1, half", mark, []string{"data"}, true}, {"version 1, dropped", mark, both, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			ts := start(t, nil)
 			ts.adminWire().private("ns", "secret")
 			w := ts.dial()
@@ -135,6 +139,7 @@ func TestFlushIsAtomic(t *testing.T) {
 
 // Writers go on while others flush: each of their writes is before a flush or after it.
 func TestFlushAmongWriters(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.NoSync = true })
 	ts.adminWire().private("ns", "secret")
 	stop := make(chan struct{})
@@ -167,6 +172,7 @@ func TestFlushAmongWriters(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ts.dial().want("-Permission denied", "RELOAD", "default")
 	w := ts.adminWire()

@@ -40,6 +40,7 @@ func keepLast(t *testing.T, ts *testServer, n int) {
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w, admin := ts.dial(), ts.adminWire()
 	w.play([]step{
@@ -105,6 +106,7 @@ func TestHistoryOfIDs(t *testing.T) {
 
 // What compaction moves while it is read is found at its new place.
 func TestReadsAmongCompaction(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.NoSync = true; o.SegmentSize = 512 << 10 })
 	small, large := strings.Repeat("s", 20<<10), strings.Repeat("L", 600<<10)
 	w := ts.dial()
@@ -169,6 +171,7 @@ func TestDataRaw(t *testing.T) {
 
 // A walk finds what was written, one record after the other, and not the count of ids.
 func TestDataRawWalk(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential; o.NoSync = true })
 	w := ts.adminWire()
 	for i := range uint64(500) {
@@ -191,6 +194,7 @@ func TestDataRawWalk(t *testing.T) {
 }
 
 func TestIndexDirty(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ts.dial().want("-Permission denied", "INDEX", "DIRTY")
 	ts.adminWire().play([]step{

@@ -20,6 +20,7 @@ func hookProgram(t *testing.T) (program, notes string) {
 }
 
 func TestHooks(t *testing.T) {
+	t.Parallel()
 	program, notes := hookProgram(t)
 	ts := start(t, func(o *Options) { o.Hook, o.Instance = program, "tcp://here:1" })
 	seen := func() string {

@@ -10,6 +10,7 @@ import (
 
 // One byte at a time, or everything at once: the replies are the same.
 func TestSplitRequests(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	stream := append(request("SET", "k", "value"), request("GET", "k")...)
@@ -77,6 +78,7 @@ var hostileRequests = []struct{ in, want string }{
 
 // Bad framing gets one error line, then the end. The server goes on.
 func TestHostileBytes(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	keeper := ts.dial()
 	keeper.want(`"kept"`, "SET", "kept", "value")
@@ -126,6 +128,7 @@ func TestHalfRequestTimesOut(t *testing.T) {
 }
 
 func TestLargeRequestsAreBounded(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.MaxRequestMemory = 4 << 20 })
 	value := strings.Repeat("x", 1<<20)
 	a := ts.dial()

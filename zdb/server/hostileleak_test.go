@@ -100,6 +100,7 @@ var hostileArguments = []string{
 // Every command takes every argument in every place, from strangers and from admins, in both modes: one reply each, the next
 // command is served, and what lies in a namespace with a password is neither shown nor changed.
 func TestHostileArguments(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.AuthDelay = time.Nanosecond })
 	admin := ts.adminWire()
 	admin.private("vault", "password")
@@ -162,6 +163,7 @@ func (ts *testServer) tryArguments(name, space string, hello []string) {
 
 // The largest of everything is served.
 func TestLargestRequests(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	w.want("-Command not supported", strings.Repeat("n", resp.MaxBulk))

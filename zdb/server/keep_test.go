@@ -28,6 +28,7 @@ func pipeWire(t *testing.T, s *Server) *wire {
 // What is deleted and overwritten stays readable to the admin for as long as keep_deleted says, whatever anybody without
 // the admin's password does, and goes when its time is over. The clock is that of the bubble.
 func TestKeepDeleted(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		o := Options{DataDir: filepath.Join(dir, "d"), IndexDir: filepath.Join(dir, "i"), Admin: adminPassword, Ballast: -1, KeepDeleted: time.Hour}
@@ -148,6 +149,7 @@ func settled(admin *wire, namespace string) {
 }
 
 func TestKeepSettings(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")
@@ -188,6 +190,7 @@ func TestKeepSettings(t *testing.T) {
 // A server without an admin password, where everybody is admin, does not open what promises to keep what is deleted. With
 // any password it does, and without one again when nothing is kept any more.
 func TestKeepDeletedNeedsAdmin(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ts.adminWire().play([]step{
 		do("+OK", "NSNEW", "keeps"), do("+OK", "NSSET", "keeps", "keep_deleted", "1d"),
@@ -247,6 +250,7 @@ func TestAges(t *testing.T) {
 
 // The client's side of what only the admin sees.
 func TestKeptClient(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")

@@ -55,6 +55,7 @@ func TestGuesses(t *testing.T) {
 }
 
 func TestGuessesOverConnections(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.AuthDelay = time.Millisecond })
 	for range 4 {
 		w := ts.dial()
@@ -77,6 +78,7 @@ func TestGuessesOverConnections(t *testing.T) {
 }
 
 func TestAdminHash(t *testing.T) {
+	t.Parallel()
 	hash, err := HashPassword(adminPassword)
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +119,7 @@ func TestAdminHash(t *testing.T) {
 }
 
 func TestDefaultMaxSize(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.MaxSize = 10 })
 	w := ts.adminWire()
 	w.want(`"k"`, "SET", "k", "0123456789")
@@ -130,6 +133,7 @@ func TestDefaultMaxSize(t *testing.T) {
 }
 
 func TestRotate(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Rotate = 50 * time.Millisecond })
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")

@@ -71,6 +71,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsAreBounded(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Metrics = true })
 	const most = 3
 	ts.metrics.most = most
@@ -92,6 +93,7 @@ func TestMetricsAreBounded(t *testing.T) {
 
 // INFO and NSINFO begin with the original's lines in the original's order; ours come behind.
 func TestInfoLines(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")
@@ -134,6 +136,7 @@ func TestInfoLines(t *testing.T) {
 
 // What compaction did, and what of the log is live and dead, is in the metrics and in NSINFO.
 func TestCompactionMetrics(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Metrics, o.NoCompaction, o.SegmentSize, o.NoSync = true, true, 512<<10, true })
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")

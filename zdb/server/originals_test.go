@@ -31,6 +31,7 @@ func nextID(t *testing.T, text string) uint64 {
 
 // What the original's filesystem sends, from the making of its namespaces to the emptying of the temporary one.
 func TestOriginalFilesystem(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode, o.Admin = ModeSequential, "" })
 	meta, data, temp := ts.dial(), ts.dial(), ts.dial()
 	if got := meta.do("INFO"); infoField(got, "sequential_key_size") != "8" {
@@ -86,6 +87,7 @@ func TestOriginalFilesystem(t *testing.T) {
 // What the original's dispersal daemon sends: shards in chunks to sequential namespaces, each behind a SELECT and an NSINFO;
 // metadata under paths to namespaces of user mode, listed by SCAN.
 func TestOriginalDispersal(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	admin := ts.adminWire()
 	admin.play([]step{do("+OK", "NSNEW", "shards"), do("+OK", "NSSET", "shards", "mode", "seq"), do("+OK", "NSSET", "shards", "password", "pw"), do("+OK", "NSSET", "shards", "maxsize", "100000000")})

@@ -9,6 +9,7 @@ import (
 // Who has the password of a namespace may delete a key, write rubbish and delete that too, as often as he likes: the admin finds
 // every value, one behind the other.
 func TestHistoryOverManyDeletes(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w, admin := ts.dial(), ts.adminWire()
 	keepLast(t, ts, 20)
@@ -27,6 +28,7 @@ func TestHistoryOverManyDeletes(t *testing.T) {
 
 // A page of KEPT KEYS holds nothing but keys with the prefix.
 func TestKeptKeysCursor(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w, admin := ts.dial(), ts.adminWire()
 	keepLast(t, ts, 5)

@@ -11,6 +11,7 @@ import (
 
 // The numbers at which the original stalled: a read that ends exactly at a command's end.
 func TestPipelines(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	w.want(`"k"`, "SET", "k", "v")
@@ -40,6 +41,7 @@ func TestPipelines(t *testing.T) {
 
 // Commands of one connection run in order, whatever waits for the disk and whatever does not.
 func TestPipelineOrder(t *testing.T) {
+	t.Parallel()
 	for _, noSync := range []bool{false, true} {
 		ts := start(t, func(o *Options) { o.NoSync = noSync })
 		w := ts.adminWire()
@@ -118,6 +120,7 @@ func TestGroupCommit(t *testing.T) {
 }
 
 func TestCASUnderContention(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	const clients, rounds = 8, 30
 	key := []byte("counter")

@@ -9,6 +9,7 @@ import (
 // TestNoHistoryOfNextID: each write of a sequential namespace changes the next id. With keep_deleted no version of that is kept, in a
 // namespace that became sequential and in one that is opened again.
 func TestNoHistoryOfNextID(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ids")

@@ -63,6 +63,7 @@ func watchDisk(ts *testServer, name string) (stop func() int64) {
 // namespace with tiny values. What is on the disk never exceeds what is documented, no overwrite is refused, and deletes
 // always work. With QSFS_LONG the values are smaller, and the storms longer.
 func TestMaxSizeOnDisk(t *testing.T) {
+	t.Parallel()
 	type storm struct {
 		name       string
 		maxSize    int64
@@ -86,6 +87,7 @@ func TestMaxSizeOnDisk(t *testing.T) {
 	}
 	for _, tc := range storms {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			maxSize := tc.maxSize
 			ts := start(t, func(o *Options) { o.SegmentSize, o.NoSync = 0, true })
 			w := ts.adminWire()
@@ -168,6 +170,7 @@ func TestMaxSizeOnDisk(t *testing.T) {
 // What keep_deleted keeps counts for maxsize: a front machine that overwrites without end is refused before the bound of the
 // disk, can still delete, and has destroyed nothing; the admin reads the first version.
 func TestMaxSizeWithKeptVersions(t *testing.T) {
+	t.Parallel()
 	const maxSize = 2 << 20
 	ts := start(t, func(o *Options) { o.SegmentSize, o.NoSync = 0, true })
 	w := ts.adminWire()
@@ -225,6 +228,7 @@ func TestMaxSizeWithKeptVersions(t *testing.T) {
 
 // A write that waits for room when its namespace is emptied goes into the empty one, which owes nothing for it afterwards.
 func TestFlushWhileWaitingForRoom(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	admin := ts.adminWire()
 	admin.private("ns", "secret")

@@ -71,6 +71,7 @@ func TestFlushStallsNobody(t *testing.T) {
 
 // Files that cannot be removed keep the namespace gone, over other changes of the list and over a restart.
 func TestRemovalThatFails(t *testing.T) {
+	t.Parallel()
 	var fail atomic.Bool
 	ts := start(t, func(o *Options) {
 		o.Engine = func(e *zdb.Options) {
@@ -107,6 +108,7 @@ func TestRemovalThatFails(t *testing.T) {
 // A removal that failed because the list of namespaces could not be made durable has not happened, whatever list is in place: what
 // is written since is there after a restart.
 func TestListIsNotSynced(t *testing.T) {
+	t.Parallel()
 	for _, failures := range []int64{1, 2} { // with 2 the list in force cannot be saved either, at first
 		var left atomic.Int64
 		var renamed atomic.Bool

@@ -17,6 +17,7 @@ import (
 // What a namespace with keep_deleted had is readable to the admin after FLUSH and after NSDEL, over restarts too, to
 // nobody else, and gone after DROP.
 func TestKeepRemoved(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	for _, args := range [][]string{
@@ -139,6 +140,7 @@ func TestKeepRemoved(t *testing.T) {
 // A crash between the change of the registry and the making of what takes the place of an emptied namespace leaves it empty,
 // and what it had readable.
 func TestSetAsideIsWhole(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	for _, args := range [][]string{
@@ -171,6 +173,7 @@ func TestSetAsideIsWhole(t *testing.T) {
 
 // What was set aside goes when its time is over, and not before.
 func TestRemovedExpires(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		o := Options{DataDir: filepath.Join(dir, "d"), IndexDir: filepath.Join(dir, "i"), Admin: adminPassword, Ballast: -1, KeepDeleted: time.Hour}

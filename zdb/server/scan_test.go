@@ -37,6 +37,7 @@ func (w *wire) scanKeys(step func(page int), command string, args ...string) (ke
 
 // A cursor goes on behind its key whatever becomes of the key, be it short enough to lie in the cursor or not.
 func TestCursorsOutliveTheirKeys(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ name, key string }{{"short", "%04d"}, {"long", strings.Repeat("long ", 40) + "%04d"}} {
 		t.Run(tc.name, func(t *testing.T) {
 			ts := start(t, func(o *Options) { o.NoSync = true })
@@ -90,6 +91,7 @@ func TestCursorsOutliveTheirKeys(t *testing.T) {
 }
 
 func TestBadCursors(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w, admin := ts.dial(), ts.adminWire()
 	long := strings.Repeat("k", 200)
@@ -129,6 +131,7 @@ func TestBadCursors(t *testing.T) {
 }
 
 func TestKScan(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.NoSync = true })
 	w := ts.dial()
 	w.play([]step{
@@ -151,6 +154,7 @@ func TestKScan(t *testing.T) {
 }
 
 func TestLengthAndTime(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	w.play([]step{

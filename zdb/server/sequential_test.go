@@ -15,6 +15,7 @@ func id(n uint64) string { return string(binary.LittleEndian.AppendUint64(nil, n
 func quoted(n uint64) string { return fmt.Sprintf("%q", id(n)) }
 
 func TestSequentialMode(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential })
 	w := ts.dial()
 	w.play([]step{
@@ -88,6 +89,7 @@ func (w *wire) scanIDs(command string) (ids []uint64) {
 
 // Each id is given out once, whoever asks, and none is lost.
 func TestSequentialIDsAreUnique(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential; o.NoSync = true })
 	const writers, each = 8, 200
 	var mu sync.Mutex
@@ -114,6 +116,7 @@ func TestSequentialIDsAreUnique(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.play([]step{
@@ -149,6 +152,7 @@ func TestModes(t *testing.T) {
 
 // What a server with one mode made stays in it when the next server leaves the choice to the namespaces.
 func TestFixedModeIsKept(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.Mode = ModeSequential })
 	ts.dial().want(quoted(0), "SET", "", "x")
 	ts.o.Mode = ModeMixed

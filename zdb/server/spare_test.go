@@ -42,6 +42,7 @@ func (d *fullDisk) before(c vfs.Call) error {
 // On a disk without a block left what frees room works: FLUSH, NSDEL, and KEPT DROP after a FLUSH that kept everything. What
 // frees nothing fails, and changes nothing.
 func TestFullDiskIsEmptied(t *testing.T) {
+	t.Parallel()
 	var disk fullDisk
 	ts := faulty(t, disk.before)
 	w := ts.adminWire()

@@ -131,12 +131,12 @@ func (ts *testServer) fill(name string, keys, size int) {
 }
 
 // Nothing that one client asks for makes the others wait: a client that reads at a steady pace meanwhile has nearly the
-// times that it has alone. The bound is wide, for machines with other work; QSFS_LONG=1 takes a million keys and three
-// times the quiet p99.
+// times that it has alone. The bound is wide, for machines with other work, and what is beyond it counts when it is so three
+// times; QSFS_LONG=1 takes a million keys and three times the quiet p99, and no second look.
 func TestNobodyStalls(t *testing.T) {
-	keys, least := 200_000, 400*time.Millisecond
+	keys, least, looks := 200_000, 400*time.Millisecond, 3
 	if os.Getenv("QSFS_LONG") != "" {
-		keys, least = 1_000_000, 5*time.Millisecond
+		keys, least, looks = 1_000_000, 5*time.Millisecond, 1
 	}
 	const size = 500
 	ts := start(t, func(o *Options) { o.NoSync, o.SegmentSize, o.NoCompaction = true, 16<<20, true })
@@ -172,39 +172,54 @@ func TestNobodyStalls(t *testing.T) {
 	if p99(stalled) < bound {
 		t.Errorf("a stall of %v shows as a p99 of %v", 2*bound, p99(stalled))
 	}
+	news := 0
 	for _, tc := range []struct {
-		name string
-		do   func()
+		name  string
+		do    func()
+		again func() // before it can be done once more
 	}{
-		{"slow client", func() { ts.slowClient(time.Second) }},
-		{"SCAN", func() { scanner.scanAll() }},
-		{"KSCAN", func() { scanner.send("KSCAN", "key-"); scanner.drop() }},
-		{"RELOAD", func() { w.want("+OK", "RELOAD", "default") }},
-		{"COMPACT", func() { w.compactAll("old") }},
-		{"FLUSH", func() { flusher.want("+OK", "FLUSH") }},
-		{"NSDEL", func() { w.want("+OK", "NSDEL", "dropped") }},
-		{"NSNEW", func() {
-			for i := range 5 {
-				w.want("+OK", "NSNEW", fmt.Sprintf("new%d", i))
-			}
+		{"slow client", func() { ts.slowClient(time.Second) }, nil},
+		{"SCAN", func() { scanner.scanAll() }, nil},
+		{"KSCAN", func() { scanner.send("KSCAN", "key-"); scanner.drop() }, func() { scanner = ts.dial() }},
+		{"RELOAD", func() { w.want("+OK", "RELOAD", "default") }, nil},
+		{"COMPACT", func() { w.compactAll("old") }, func() { ts.fill("old", keys/4, 100) }},
+		{"FLUSH", func() { flusher.want("+OK", "FLUSH") }, func() { ts.fill("flushed", keys/4, 100) }},
+		{"NSDEL", func() { w.want("+OK", "NSDEL", "dropped") }, func() {
+			w.want("+OK", "NSNEW", "dropped")
+			ts.fill("dropped", keys/4, 100)
 		}},
+		{"NSNEW", func() {
+			for range 5 {
+				w.want("+OK", "NSNEW", fmt.Sprintf("new%d", news))
+				news++
+			}
+		}, nil},
 		{"password", func() {
 			for range 3 {
 				w.want("+OK", "NSSET", "new0", "password", "another")
 			}
-		}},
-		{"NSJUMP", func() { w.want("+OK", "NSJUMP") }},
+		}, nil},
+		{"NSJUMP", func() { w.want("+OK", "NSJUMP") }, nil},
 		{"INFO", func() {
 			for range 20 {
 				w.do("INFO")
 				w.do("NSINFO", "default")
 			}
-		}},
+		}, nil},
 	} {
-		took, ran := g.during(tc.do)
-		t.Logf("%-12s p99 %v, longest %v, over %v", tc.name, p99(took), took[len(took)-1], ran)
-		if p99(took) > bound {
-			t.Errorf("%s: another client's p99 is %v, alone %v", tc.name, p99(took), quiet)
+		for look := 1; ; look++ {
+			took, ran := g.during(tc.do)
+			t.Logf("%-12s p99 %v, longest %v, over %v", tc.name, p99(took), took[len(took)-1], ran)
+			if p99(took) <= bound {
+				break
+			}
+			if look == looks {
+				t.Errorf("%s: another client's p99 is %v, alone %v", tc.name, p99(took), quiet)
+				break
+			}
+			if tc.again != nil {
+				tc.again()
+			}
 		}
 	}
 }

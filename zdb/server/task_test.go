@@ -11,6 +11,7 @@ import (
 
 // TASK is for the admin, one at a time, and says how it ended; the tests of the program show what it finds and mends.
 func TestTask(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.adminWire()
 	w.want("+OK", "NSNEW", "ns")

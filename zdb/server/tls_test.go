@@ -121,6 +121,7 @@ func tryTLS(t *testing.T, address string, config *client.TLS) error {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	a, other := newAuthority(t), newAuthority(t)
 	_, certs, address := startTLS(t, "", a, nil)
 	pin := certs.Fingerprint()
@@ -227,6 +228,7 @@ func TestTLSSlowHandshake(t *testing.T) {
 }
 
 func TestTLSClientCertificates(t *testing.T) {
+	t.Parallel()
 	a, stranger := newAuthority(t), newAuthority(t)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, a.pem, 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	admin, w, other := ts.adminWire(), ts.dial(), ts.dial()
 	w.play([]step{
@@ -84,6 +85,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestWaitDefaultTimeout(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	w := ts.dial()
 	begun := time.Now()
@@ -94,6 +96,7 @@ func TestWaitDefaultTimeout(t *testing.T) {
 }
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	ts := start(t, nil)
 	ts.dial().want("-Permission denied", "MIRROR")
 	ts.adminWire().want("-MASTER is not supported, this server has no owner ids", "MASTER")
@@ -188,6 +191,7 @@ func TestMirrorOrder(t *testing.T) {
 
 // A mirror that does not read costs a bounded amount of memory and then its connection; nobody waits for it.
 func TestSlowMirrorIsCutOff(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.NoSync = true })
 	m := ts.adminWire()
 	m.want("+Starting mirroring", "MIRROR")
@@ -210,6 +214,7 @@ func TestSlowMirrorIsCutOff(t *testing.T) {
 
 // Messages do not tear replies that leave piece by piece.
 func TestMirrorBetweenReplies(t *testing.T) {
+	t.Parallel()
 	ts := start(t, func(o *Options) { o.NoSync = true })
 	m := ts.adminWire()
 	value := strings.Repeat("x", 3<<20)
