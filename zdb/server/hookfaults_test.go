@@ -33,7 +33,7 @@ func hookScript(t *testing.T, body string) (program string, events func() []stri
 	t.Cleanup(func() {
 		for _, l := range lines() {
 			pid, _, _ := strings.Cut(l, " ")
-			if p, err := strconv.Atoi(pid); err == nil && isProgram(p, program) {
+			if p, err := strconv.Atoi(pid); err == nil && runsIn(p, dir) {
 				syscall.Kill(p, syscall.SIGKILL)
 			}
 		}
@@ -48,10 +48,11 @@ func hookScript(t *testing.T, body string) (program string, events func() []stri
 	}
 }
 
-// isProgram says whether a process runs a script, and is not another one that got the number since.
-func isProgram(pid int, program string) bool {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && strings.Contains(string(raw), program)
+// runsIn says whether a process works in a directory, whatever it has become by exec, and is not another one that got the number
+// since.
+func runsIn(pid int, dir string) bool {
+	at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	return err == nil && at == dir
 }
 
 // loseSegment writes two segments, moves the first away and starts the server with the hook.
@@ -201,6 +202,11 @@ func TestHooksThatHang(t *testing.T) {
 	}
 	if got := events(); !strings.HasPrefix(got[len(got)-1], "close") {
 		t.Errorf("the hook was not asked to close: %q", got[len(got)-1])
+	}
+	select { // what waits for its turn is not started when the server is gone
+	case <-ts.hooks.done:
+	case <-time.After(20 * time.Second):
+		t.Error("events are still told")
 	}
 }
 

@@ -50,6 +50,7 @@ type hooks struct {
 	queue chan hookEvent
 	slots chan struct{}
 	done  chan struct{} // the queue is worked off
+	left  chan struct{} // programs are still running, and no more are started
 
 	mu     sync.Mutex
 	recent []*hookRun
@@ -75,7 +76,7 @@ type hookRun struct {
 
 // newHooks returns hooks, which do nothing when there is no program.
 func newHooks(program, instance string, log *slog.Logger) *hooks {
-	h := &hooks{program: program, instance: instance, log: log, goodbye: hookGoodbye, done: make(chan struct{})}
+	h := &hooks{program: program, instance: instance, log: log, goodbye: hookGoodbye, done: make(chan struct{}), left: make(chan struct{})}
 	if program == "" {
 		close(h.done)
 		return h
@@ -112,7 +113,13 @@ func (h *hooks) later(e hookEvent) {
 func (h *hooks) dispatch() {
 	defer close(h.done)
 	for e := range h.queue {
-		h.slots <- struct{}{}
+		select {
+		case h.slots <- struct{}{}:
+		case <-h.left:
+		}
+		if h.isLeft() {
+			continue // nobody is there any more whom it would tell of
+		}
 		r, cmd, err := h.start(context.Background(), e.name, e.args())
 		h.wg.Go(func() {
 			status := h.wait(r, cmd, err)
@@ -202,6 +209,16 @@ func (h *hooks) close() {
 	case <-ended:
 	case <-time.After(h.goodbye):
 		h.log.Warn("hooks are still running, leaving them")
+		close(h.left)
+	}
+}
+
+func (h *hooks) isLeft() bool {
+	select {
+	case <-h.left:
+		return true
+	default:
+		return false
 	}
 }
 
