@@ -146,8 +146,11 @@ func parseFooter(p []byte) (Footer, error) {
 	le := binary.LittleEndian
 	body := p[:len(p)-4]
 	version := le.Uint16(p[8:])
-	if string(p[:8]) != footerMagic || version == 0 || version > FooterVersion {
-		return Footer{}, fmt.Errorf("%w: footer magic or version", ErrFormat)
+	if string(p[:8]) != footerMagic {
+		return Footer{}, fmt.Errorf("%w: footer magic", ErrFormat)
+	}
+	if version == 0 || version > FooterVersion {
+		return Footer{}, fmt.Errorf("%w: footer of version %d, this program knows up to %d", ErrFormat, version, FooterVersion)
 	}
 	if le.Uint32(p[len(body):]) != crc32.Checksum(body, Castagnoli) {
 		return Footer{}, fmt.Errorf("%w: footer checksum", ErrFormat)
