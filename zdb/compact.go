@@ -36,7 +36,8 @@ type compactor struct {
 	// entries are the bytes that the entries of a segment take in it, dead ones too, of those that were walked for it.
 	entries map[SegmentID]int64
 
-	pace pace
+	pace    pace
+	ceiling ceiling // under mu
 
 	// Since the namespace was opened, see Stats.
 	groups, segments atomic.Uint64

@@ -120,7 +120,34 @@ func (n *Namespace) lookAtDebt() (total, goal, debt int64) {
 	}
 	debt = (total - goal) * 1000 / max(goal+untold, 1)
 	if n.o.Compaction.Auto { // else the log may be as long as it likes
-		n.compactor.pace.look(debt, goal)
+		c := &n.compactor
+		may := c.ceiling.look(total, goal, c.freed.Load()-c.copied.Load())
+		if !n.space.ample(may/8 + 2*n.log.SegmentSize()) {
+			may = goal
+		}
+		c.pace.look((total-may)*1000/max(may+untold, 1), may)
 	}
 	return total, goal, debt
+}
+
+// ceiling is how long the log may be before writers are slowed. It is the goal while they write; but where the goal fell far below
+// the log, because much was deleted, it comes down with what compaction frees, and the writers have the other half of
+// that. So the log does not grow meanwhile, and becomes as short as it should be.
+type ceiling struct {
+	known bool
+	may   int64
+	freed int64 // the most that was freed beyond what was copied
+}
+
+func (c *ceiling) look(total, goal, freed int64) int64 {
+	if !c.known {
+		// A restart does not let it grow by another share.
+		c.known, c.may = true, total*1000/(1000+debtFull)
+	}
+	if gain := freed - c.freed; gain > 0 {
+		c.may -= gain / 2
+		c.freed = freed
+	}
+	c.may = max(goal, min(c.may, total))
+	return c.may
 }

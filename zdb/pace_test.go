@@ -139,3 +139,90 @@ func TestNoPaceWithoutAuto(t *testing.T) {
 		t.Errorf("%d steps, %v", steps, err)
 	}
 }
+
+// TestPaceAfterDeletes: where most of a log was deleted nobody waits while compaction catches up, as long as the log does not grow; and
+// it does become as short as it should be while writers go on as fast as they may.
+func TestPaceAfterDeletes(t *testing.T) {
+	const (
+		keys    = 4000
+		size    = 16 << 10
+		segment = 1 << 20
+	)
+	r := newRig(t)
+	r.ns.SegmentSize = segment
+	r.ns.Compaction = Compaction{Auto: true, LiveFraction: 0.7, RateBytes: -1}
+	n := r.open()
+	value := make([]byte, size)
+	set := func(i int) {
+		t.Helper()
+		b := NewBatch()
+		binary.LittleEndian.PutUint64(value, uint64(i))
+		b.Set(fmt.Appendf(nil, "key %d", i), value)
+		if _, err := n.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.compactor.mu.Lock() // nothing is compacted yet
+	for i := range keys {
+		set(i)
+	}
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.lookAtDebt()
+	for i := range keys {
+		if i%10 > 0 {
+			del(t, n, fmt.Sprintf("key %d", i))
+		}
+	}
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if total, goal, debt := n.lookAtDebt(); debt < 1000 {
+		t.Errorf("%d bytes of log, %d are its goal, the debt is %d", total, goal, debt)
+	}
+	if wait := n.compactor.pace.slot(2 << 20); wait > 0 {
+		t.Errorf("a writer waits for %v although the log is not longer than it was", wait)
+	}
+	n.compactor.pace.slot(20 << 20)
+	if wait := n.compactor.pace.slot(1 << 20); wait == 0 {
+		t.Error("nobody waits although the log grows")
+	}
+	n.compactor.mu.Unlock()
+	most := int64(0)
+	for i := range 2 * keys {
+		set(i * 10 % keys)
+		most = max(most, n.Stats().LocalBytes)
+	}
+	if bound := int64(keys*(size+200)*(1000+debtFull)/1000) + 16*segment; most > bound {
+		t.Errorf("%d bytes at most, want %d", most, bound)
+	}
+	live := float64(keys / 10 * (size + 200))
+	bound := int64(live/0.7*(1+debtFull/1000.0)) + 16*segment
+	if now := n.Stats().LocalBytes; now > bound {
+		t.Errorf("%d bytes in the end, want %d", now, bound)
+	}
+	t.Logf("%.1f MiB at most, %.1f in the end", float64(most)/(1<<20), float64(n.Stats().LocalBytes)/(1<<20))
+}
+
+// TestCeiling: it follows the goal up, and comes down with what is freed, whatever writers do.
+func TestCeiling(t *testing.T) {
+	var c ceiling
+	look := func(total, goal, freed, want int64) {
+		t.Helper()
+		if got := c.look(total, goal, freed); got != want {
+			t.Errorf("%d of %d, %d freed: %d, want %d", total, goal, freed, got, want)
+		}
+	}
+	look(1000, 1500, 0, 1500)
+	look(1700, 1500, 0, 1500) // writers are too fast
+	look(1700, 1600, 100, 1600)
+	look(1650, 500, 100, 1600) // much was deleted
+	look(1600, 500, 90, 1600)  // copied, and not yet removed
+	look(1650, 500, 300, 1500)
+	look(1650, 500, 500, 1400) // they write as much as is freed
+	look(900, 500, 1500, 900)
+	look(1000, 500, 9500, 500)
+	c = ceiling{}
+	look(11200, 500, 0, 10000) // a restart
+}
