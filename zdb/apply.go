@@ -16,11 +16,9 @@ const (
 	applyAge = 10 * time.Second
 	// applyTick is how often it is looked whether there is something to do.
 	applyTick = time.Second
-	// What takes restBytes and did not grow for restTicks looks, restTick apart, is brought over at once: nobody writes, and the memory
-	// is wanted elsewhere.
+	// What takes restBytes and did not grow from one look to the next is brought over at once: nobody writes, and the memory is wanted elsewhere.
 	restBytes = 1 << 20
 	restTick  = 250 * time.Millisecond
-	restTicks = 2
 	// applyRetry is the pause after a failure.
 	applyRetry = time.Second
 )
@@ -61,17 +59,13 @@ func (n *Namespace) applyLoop() {
 type resting struct {
 	of    *generation
 	taken int64
-	looks int
 }
 
 // look is told the active generation at each tick and says whether it is at rest.
 func (r *resting) look(g *generation) bool {
-	if taken := g.taken(); r.of != g || r.taken != taken {
-		*r = resting{of: g, taken: taken}
-		return false
-	}
-	r.looks++
-	return r.looks >= restTicks && r.taken >= restBytes
+	last := *r
+	*r = resting{of: g, taken: g.taken()}
+	return *r == last && r.taken >= restBytes
 }
 
 func (n *Namespace) dueToApply() bool {

@@ -42,14 +42,14 @@ func TestResting(t *testing.T) {
 		g    *generation
 		add  int64
 		want bool
-	}{{g, 0, false}, {g, 0, false}, {g, 1, false}, {g, 0, false}, {other, 0, false}, {other, 0, false}, {other, 0, true}} {
+	}{{g, 0, false}, {g, 1, false}, {other, 0, false}, {other, 0, true}, {other, 1, false}, {other, 0, true}} {
 		step.g.moved.Add(step.add)
 		if got := r.look(step.g); got != step.want {
 			t.Fatalf("look %d: %v, want %v", i, got, step.want)
 		}
 	}
 	small := newGeneration()
-	for range 2 * restTicks {
+	for range 3 {
 		if r.look(small) {
 			t.Fatal("an empty generation is to be applied")
 		}

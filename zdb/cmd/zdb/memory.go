@@ -18,9 +18,11 @@ const (
 	// restWork is how much processor time makes it worth to look for memory to give back.
 	restWork = time.Second
 	// Badger keeps the buffers in which tables are made, up to eight of 12 MiB, and lets one of them go every two seconds while it makes
-	// none. So memory is given back again, restAgain times, after so many quiet ticks each.
-	restAgain = 9
+	// none. So memory is given back again, restAgain times, after so many quiet ticks each; sooner when something was done meanwhile, such as
+	// bringing what was written last into the index.
+	restAgain = 12
 	restPause = 8
+	restMore  = restWork / 20
 )
 
 // tendMemory keeps garbage low, and gives memory back to the system once the server has come to rest: loading and compaction need
@@ -69,7 +71,7 @@ func (r *rest) reached(used time.Duration) bool {
 		r.again = restAgain
 		return true
 	}
-	if r.again > 0 && r.quiet >= restPause {
+	if r.again > 0 && (r.quiet >= restPause || r.quiet >= 2 && used-r.since >= restMore) {
 		r.again--
 		return true
 	}

@@ -31,7 +31,10 @@ func TestRest(t *testing.T) {
 	step(100*ms, false) // not the end
 	step(5*ms, false)
 	step(5*ms, true)
-	for range restAgain { // what Badger lets go later
+	step(restMore, false)
+	step(5*ms, false)
+	step(5*ms, true)          // a little work after the end
+	for range restAgain - 1 { // what Badger lets go later
 		for range restPause - 1 {
 			step(5*ms, false)
 		}

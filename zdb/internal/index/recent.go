@@ -16,7 +16,7 @@ const (
 	recentKey    = 40 // longest key that is remembered
 )
 
-// places are where recently read keys lie, of all indexes of the process together, so that its memory (10 MiB, touched
+// places are where recently read keys lie, of all indexes of the process together, so that its memory (10 MiB, made
 // as it is used) does not grow with their number. A look at Badger costs a walk down skip lists and tables; this costs one
 // cache line or two.
 //
@@ -29,16 +29,15 @@ var places recent
 var indexes atomic.Uint32
 
 type recent struct {
-	once   sync.Once
-	shards []recentShard
-	slots  []recentSlot
+	shards [recentShards]recentShard
 }
 
 type recentShard struct {
 	mu      sync.Mutex
-	version uint64 // counts what was forgotten
-	hand    uint8  // the way that goes next
-	_       [40]byte
+	version uint64       // counts what was forgotten
+	hand    uint8        // the way that goes next
+	slots   []recentSlot // nil until something is put here: who only writes needs none
+	_       [16]byte
 }
 
 // recentSlot has no pointer in it, which spares the collector a look.
@@ -55,14 +54,18 @@ type recentSlot struct {
 
 var recentSeed = maphash.MakeSeed()
 
-// set gives the slots that key may be in, and their lock.
-func (r *recent) set(owner uint32, key []byte) (*recentShard, []recentSlot) {
-	r.once.Do(func() {
-		r.shards = make([]recentShard, recentShards)
-		r.slots = make([]recentSlot, recentSets*recentWays)
-	})
+// shard gives the shard that key belongs to, and the number of its set there.
+func (r *recent) shard(owner uint32, key []byte) (*recentShard, int) {
 	at := (maphash.Bytes(recentSeed, key) + uint64(owner)*0x9e3779b97f4a7c15) % recentSets
-	return &r.shards[at%recentShards], r.slots[at*recentWays : (at+1)*recentWays]
+	return &r.shards[at%recentShards], int(at / recentShards)
+}
+
+// set gives the slots of a set, none if nothing was ever put into the shard. mu is held.
+func (s *recentShard) set(i int) []recentSlot {
+	if s.slots == nil {
+		return nil
+	}
+	return s.slots[i*recentWays : (i+1)*recentWays]
 }
 
 func (s *recentSlot) is(owner uint32, key []byte) bool {
@@ -71,9 +74,10 @@ func (s *recentSlot) is(owner uint32, key []byte) bool {
 
 // get gives the place of key. If it is not here, version is what put wants to know.
 func (r *recent) get(owner uint32, key []byte) (e Entry, version uint64, ok bool) {
-	shard, set := r.set(owner, key)
+	shard, at := r.shard(owner, key)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	set := shard.set(at)
 	for i := range set {
 		if s := &set[i]; s.is(owner, key) {
 			return Entry{
@@ -87,12 +91,16 @@ func (r *recent) get(owner uint32, key []byte) (e Entry, version uint64, ok bool
 
 // put remembers what Badger said after get, unless it may have changed since.
 func (r *recent) put(owner uint32, key []byte, e *Entry, version uint64) {
-	shard, set := r.set(owner, key)
+	shard, at := r.shard(owner, key)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if shard.version != version {
 		return
 	}
+	if shard.slots == nil {
+		shard.slots = make([]recentSlot, recentSets/recentShards*recentWays)
+	}
+	set := shard.set(at)
 	to := &set[shard.hand%recentWays]
 	for i := range set {
 		if s := &set[i]; s.owner == 0 || s.is(owner, key) {
@@ -110,10 +118,11 @@ func (r *recent) put(owner uint32, key []byte, e *Entry, version uint64) {
 
 // forget drops what is known of key.
 func (r *recent) forget(owner uint32, key []byte) {
-	shard, set := r.set(owner, key)
+	shard, at := r.shard(owner, key)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	shard.version++
+	set := shard.set(at)
 	for i := range set {
 		if s := &set[i]; s.is(owner, key) {
 			s.owner = 0
