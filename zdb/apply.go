@@ -99,7 +99,9 @@ func (n *Namespace) apply(ctx context.Context) error {
 	n.applyErr = err
 	n.stateMu.Unlock()
 	n.tryAgain()
-	n.compactor.poke() // there may be more dead bytes now
+	if err == nil { // after an error compaction would try it again at once, and be woken by that
+		n.compactor.poke() // there may be more dead bytes now
+	}
 	return err
 }
 
