@@ -169,6 +169,10 @@ func (n *Namespace) commitMoves(ctx context.Context, b *Batch, moves []index.Cha
 	if err := n.waitRoom(ctx, false); err != nil {
 		return 0, err
 	}
+	// What the index cannot take frees nothing, and would be copied again and again, into the reserve.
+	if err := n.space.withBallast(n.space.forIndex()); err != nil {
+		return 0, err
+	}
 	n.commitMu.Lock()
 	defer n.commitMu.Unlock()
 	if n.isClosed() {
