@@ -88,13 +88,17 @@ func (n *Namespace) compactLoop() {
 }
 
 func (n *Namespace) maintain() error {
-	if err := n.sweepIfDue(); err != nil {
-		return err
-	}
-	if !n.o.Compaction.Auto {
-		return nil
-	}
 	for n.ctx.Err() == nil && n.log.Err() == nil {
+		sweeping, err := n.sweepIfDue()
+		if err != nil {
+			return err
+		}
+		if !n.o.Compaction.Auto {
+			if !sweeping {
+				return nil
+			}
+			continue
+		}
 		if n.applyBehind() {
 			if err := n.apply(n.ctx); err != nil {
 				return err
@@ -104,20 +108,11 @@ func (n *Namespace) maintain() error {
 			return err
 		}
 		done, err := n.compactNext()
-		if err != nil || !done {
+		if err != nil || !done && !sweeping {
 			return err
 		}
 	}
 	return nil
-}
-
-func (n *Namespace) sweepIfDue() error {
-	n.compactor.mu.Lock()
-	defer n.compactor.mu.Unlock()
-	if !n.dueToSweep() {
-		return nil
-	}
-	return n.runSweep(n.ctx)
 }
 
 // behindSegments of log that the index does not know are too much: nothing in them can be compacted, and what they overwrite
@@ -237,7 +232,7 @@ func (n *Namespace) bringUp(ctx context.Context, all bool) error {
 		return err
 	}
 	if x.Versions() > 0 {
-		err = n.runSweep(ctx)
+		err = n.sweepForRoom(ctx)
 	}
 	return errors.Join(err, x.Release())
 }

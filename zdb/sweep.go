@@ -2,6 +2,7 @@ package zdb
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"qsfs/zdb/internal/index"
@@ -15,12 +16,23 @@ const (
 	// sweepEvery bounds how often the age of versions is looked at, sweepShare the part of KeepFor that one may stay too long.
 	sweepEvery = time.Minute
 	sweepShare = 16
+	// sweepRest: a compaction does not sweep when it is not longer ago than this times what the last sweep took, if that was long.
+	sweepRest = 8
+	sweepLong = time.Second
 )
 
-// sweeper remembers the last sweep. compactor.mu guards it.
+// sweepSlice is how long the background sweeps before compaction has its turn: there may be very many versions.
+var sweepSlice = 200 * time.Millisecond
+
+// sweeper remembers the last sweep, and where the present one is. compactor.mu guards it.
 type sweeper struct {
 	at   time.Time
 	left int64
+	took time.Duration
+
+	place *index.Place // where to go on; nil: none is under way
+	so    int64        // left so far
+	far   time.Duration
 }
 
 // dueToSweep says whether something may be kept that is not wanted any more. compactor.mu is held.
@@ -37,37 +49,81 @@ func (n *Namespace) dueToSweep() bool {
 	}
 	versions := x.Versions()
 	if versions == 0 {
+		n.sweep.place = nil
 		return false
 	}
 	n.keep.mu.Lock()
 	defer n.keep.mu.Unlock()
 	age := n.keep.keep.KeepFor
-	return n.keep.sweep || versions >= 2*n.sweep.left+sweepAdded ||
+	return n.sweep.place != nil || n.keep.sweep || versions >= 2*n.sweep.left+sweepAdded ||
 		age > 0 && time.Since(n.sweep.at) >= max(sweepEvery, age/sweepShare)
+}
+
+// sweepIfDue sweeps for a while and says whether there is more to sweep.
+func (n *Namespace) sweepIfDue() (more bool, err error) {
+	n.compactor.mu.Lock()
+	defer n.compactor.mu.Unlock()
+	if !n.dueToSweep() {
+		return false, nil
+	}
+	if n.sweep.place == nil {
+		n.beginSweep()
+	}
+	return n.sweepOn(n.ctx, sweepSlice)
 }
 
 // runSweep goes through all superseded versions and drops from the index what retention does not want any more, in small
 // steps. Compaction then frees their space. compactor.mu is held.
 func (n *Namespace) runSweep(ctx context.Context) error {
+	n.beginSweep()
+	_, err := n.sweepOn(ctx, math.MaxInt64)
+	return err
+}
+
+func (n *Namespace) beginSweep() {
 	n.keep.mu.Lock()
 	n.keep.sweep = false
 	n.keep.mu.Unlock()
-	total := 0
-	for from := (*index.Place)(nil); ; {
-		next, left, err := n.sweepStep(ctx, from)
+	n.sweep.place, n.sweep.so, n.sweep.far = nil, 0, 0
+}
+
+// sweepOn goes on for a time at least. After an error the next one goes on where it stopped.
+func (n *Namespace) sweepOn(ctx context.Context, slice time.Duration) (more bool, err error) {
+	s := &n.sweep
+	began := time.Now()
+	defer func() { s.far += time.Since(began) }()
+	for {
+		next, left, err := n.sweepStep(ctx, s.place)
 		if err != nil {
-			n.keep.mu.Lock()
-			n.keep.sweep = true
-			n.keep.mu.Unlock()
-			return err
+			if s.place == nil {
+				n.keep.mu.Lock()
+				n.keep.sweep = true
+				n.keep.mu.Unlock()
+			}
+			return false, err
 		}
-		total += left
-		if from = next; from == nil {
-			break
+		s.so += int64(left)
+		if s.place = next; next == nil {
+			now := time.Now()
+			s.at, s.left, s.took = now, s.so, s.far+now.Sub(began)
+			return false, nil
+		}
+		if time.Since(began) >= slice {
+			return true, nil
 		}
 	}
-	n.sweep = sweeper{at: time.Now(), left: int64(total)}
-	return nil
+}
+
+// sweepForRoom is runSweep before a compaction, unless one that takes long was just done: who asks for room again and again
+// would have nothing else.
+func (n *Namespace) sweepForRoom(ctx context.Context) error {
+	n.keep.mu.Lock()
+	asked := n.keep.sweep
+	n.keep.mu.Unlock()
+	if !asked && n.sweep.place == nil && n.sweep.took >= sweepLong && time.Since(n.sweep.at) < sweepRest*n.sweep.took {
+		return nil
+	}
+	return n.runSweep(ctx)
 }
 
 func (n *Namespace) sweepStep(ctx context.Context, from *index.Place) (next *index.Place, left int, err error) {
