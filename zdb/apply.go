@@ -28,6 +28,7 @@ func (n *Namespace) applyLoop() {
 	timer := time.NewTimer(applyTick)
 	defer timer.Stop()
 	var r resting
+	var warned time.Time
 	for {
 		due := false
 		select {
@@ -44,7 +45,10 @@ func (n *Namespace) applyLoop() {
 		}
 		if due || n.dueToApply() {
 			if err := n.apply(n.ctx); err != nil && n.ctx.Err() == nil {
-				n.logger.Warn("the index is behind", "namespace", n.name, "error", err)
+				if time.Since(warned) >= applyRetry { // commits wake it, too
+					warned = time.Now()
+					n.logger.Warn("the index is behind", "namespace", n.name, "error", err)
+				}
 				wait = applyRetry
 			}
 		}
@@ -82,7 +86,25 @@ var errReplaced = errors.New("the index was replaced")
 func (n *Namespace) apply(ctx context.Context) error {
 	n.applyMu.Lock()
 	defer n.applyMu.Unlock()
-	n.freeze()
+	// What an attempt that failed has left goes first: while the index takes nothing there is one table of it, and not one more for
+	// each attempt, through which readers would have to go.
+	err := n.applyFrozen(ctx)
+	if err == nil {
+		n.freeze()
+		err = n.applyFrozen(ctx)
+	}
+	n.stateMu.Lock()
+	n.applyErr = err
+	n.stateMu.Unlock()
+	n.tryAgain()
+	if err == nil { // after an error compaction would try it again at once, and be woken by that
+		n.compactor.poke() // there may be more dead bytes now
+	}
+	return err
+}
+
+// applyFrozen moves what is frozen, the oldest first. applyMu is held.
+func (n *Namespace) applyFrozen(ctx context.Context) error {
 	tables := n.view.Load().tables
 	var err error
 	for i := len(tables) - 1; i > 0 && err == nil; i-- {
@@ -94,13 +116,6 @@ func (n *Namespace) apply(ctx context.Context) error {
 			}
 			err = n.applyTable(ctx, tables[i])
 		}
-	}
-	n.stateMu.Lock()
-	n.applyErr = err
-	n.stateMu.Unlock()
-	n.tryAgain()
-	if err == nil { // after an error compaction would try it again at once, and be woken by that
-		n.compactor.poke() // there may be more dead bytes now
 	}
 	return err
 }

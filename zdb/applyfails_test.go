@@ -2,6 +2,8 @@ package zdb
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -47,5 +49,38 @@ func TestApplyFailsWithPauses(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("with room again nothing is applied")
 		}
+	}
+}
+
+// TestApplyFailsBesideCommits: while the disk has no room for the index, commits do not bring about an attempt each, nor a table of the
+// overlay each, all of which readers would have to go through.
+func TestApplyFailsBesideCommits(t *testing.T) {
+	r := newRig(t)
+	w := &warnings{Handler: slog.DiscardHandler}
+	r.o.Log = slog.New(w)
+	r.o.IndexRoom = 8 << 20
+	n := r.open()
+	put(t, n, "k", "v")
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.mem.SetLimit(r.mem.Used() + 4<<20)
+	if err := n.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, n, "k", "v")
+	if err := n.apply(t.Context()); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("apply: %v", err)
+	}
+	before := time.Now()
+	for i := range 3000 {
+		put(t, n, "k", fmt.Sprint(i))
+		if i%100 == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	took := time.Since(before)
+	if got, most := int64(len(n.view.Load().tables)), 10+int64(took/applyRetry); got > most || w.n.Load() > most {
+		t.Errorf("%d tables, %d warnings in %v", got, w.n.Load(), took)
 	}
 }
