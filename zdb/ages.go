@@ -110,6 +110,20 @@ func (n *Namespace) readAges() error {
 	return nil
 }
 
+// cutAges leaves out marks of what the log does not hold: it was put back to an earlier day, and what it holds next was not
+// written then.
+func (n *Namespace) cutAges() {
+	a, end := &n.ages, n.log.Head().Seq
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.IndexFunc(a.marks, func(m mark) bool { return m.seq > end })
+	if i < 0 {
+		return
+	}
+	n.logger.Warn("the log ends before what ages were counted of", "namespace", n.name, "end", end)
+	a.marks, a.dirty = slices.Clone(a.marks[:i]), true
+}
+
 // age makes a mark if it is time to, and gives the marks and the clock.
 func (n *Namespace) age(keepFor time.Duration) ([]mark, clock.View) {
 	n.db.clock.Use()
@@ -126,7 +140,7 @@ func (n *Namespace) age(keepFor time.Duration) ([]mark, clock.View) {
 		if len(list) >= maxAges {
 			// Without every other one versions seem younger.
 			thin := make([]mark, 0, maxAges)
-			for i := 1; i < len(list); i += 2 {
+			for i := 0; i < len(list); i += 2 {
 				thin = append(thin, list[i])
 			}
 			list = thin

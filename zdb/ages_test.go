@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"qsfs/zdb/internal/clock"
 	"qsfs/zdb/internal/vfs"
 )
 
@@ -176,6 +177,7 @@ func TestMoments(t *testing.T) {
 	w := &worldClock{wall: time.Now()}
 	r.o.clock = w.now
 	r.open()
+	w.pass(24*time.Hour, 24*time.Hour) // after a start a pause may be told late, and counts as one before the start
 	wall, moment := w.wall, r.db.Moment()
 	want := func(d, of, old time.Duration) {
 		t.Helper()
@@ -205,6 +207,83 @@ func TestMoments(t *testing.T) {
 	want(1024*time.Hour, 1024*time.Hour, time.Hour)
 	w.pass(time.Hour, time.Hour) // by the last one it has been ahead for an hour
 	want(1026*time.Hour, 1026*time.Hour, time.Hour)
+}
+
+// TestAgesOfAnotherLog: marks of what the log does not hold, because it was put back to an earlier day, say nothing of what comes instead.
+func TestAgesOfAnotherLog(t *testing.T) {
+	const day = 24 * time.Hour
+	r := newRig(t)
+	w := &worldClock{wall: time.Now()}
+	r.o.clock = w.now
+	r.ns.Retention = &Retention{KeepFor: 30 * day}
+	n := r.open()
+	put(t, n, "k", "1")
+	r.close()
+	before := r.mem.KillClone()
+	n = r.open()
+	for i := range 20 {
+		put(t, n, "k", fmt.Sprint("other ", i))
+	}
+	if err := n.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(day, day)
+	n.policy()
+	r.close()
+	var kept [2][]byte
+	for i, name := range []string{"data/ns/" + agesName, "data/" + clockName} {
+		p, err := vfs.ReadFile(r.mem, r.dir+"/"+name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[i] = p
+	}
+	r.mem = before
+	r.o.FS = before
+	for i, name := range []string{"data/ns/" + agesName, "data/" + clockName} {
+		if err := vfs.WriteFile(r.mem, r.dir+"/"+name, kept[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = r.open()
+	for range 29 {
+		w.pass(day, day)
+		n.policy()
+	}
+	put(t, n, "k", "2")
+	del(t, n, "k")
+	w.pass(2*day, 2*day)
+	if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := n.History(t.Context(), []byte("k"), 0, 100)
+	if err != nil || len(list) < 2 {
+		t.Errorf("%d versions are kept after two days, %v", len(list), err)
+	}
+}
+
+// TestAgesThinned: where there are too many marks the first one stays, before which the wall clock counts.
+func TestAgesThinned(t *testing.T) {
+	r := newRig(t)
+	w := &worldClock{wall: time.Now()}
+	r.o.clock = w.now
+	r.ns.Retention = &Retention{KeepFor: 10000 * time.Hour}
+	n := r.open()
+	put(t, n, "k", "value")
+	if err := n.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := n.ages.marks[0]
+	n.ages.marks = nil
+	for i := range maxAges {
+		n.ages.marks = append(n.ages.marks, mark{Seq(i), first.run + clock.Run(i)})
+	}
+	first = n.ages.marks[0]
+	w.pass(11*time.Hour, 11*time.Hour)
+	n.policy()
+	if got := len(n.ages.marks); got > maxAges/2+1 || n.ages.marks[0] != first {
+		t.Errorf("%d marks, the first is %v", got, n.ages.marks[0])
+	}
 }
 
 // TestAgesFile: the marks are few, survive, and what does not check is counted anew.

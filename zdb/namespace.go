@@ -122,6 +122,7 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 		return nil, err
 	}
 	n.log = log
+	n.cutAges()
 	n.policy() // ages count from here on
 	n.base = position(log.Head())
 	if !log.Found().Clean {

@@ -3,6 +3,9 @@
 // It counts the time that it runs, by the monotonic clock. What it does not run, or the machine sleeps, only the wall clock
 // can tell, and that may be wrong: so it counts when the wall clock was ahead for as long as it is ahead, at most a day,
 // of running time without a break. A clock that is wrong for less changes nothing, nor does one that goes backwards.
+//
+// Where in the running time such a gap belongs is not always known: the wall clock may be wrong behind it too, and be put right later. What is written there must
+// not seem older than it is, so the gap is taken for as early as it may have been.
 package clock
 
 import (
@@ -24,7 +27,7 @@ const (
 	least = time.Second
 	// worthTelling is what is logged.
 	worthTelling = time.Hour
-	// saveEvery is how much running time a crash may lose. The wall clock gives it back.
+	// saveEvery is how much running time a crash may lose, but not more than half of what ran since the start. The wall clock gives it back.
 	saveEvery = 10 * time.Minute
 )
 
@@ -41,9 +44,12 @@ type step struct {
 type record struct {
 	id    [16]byte
 	run   Run
-	base  time.Duration // of steps that were forgotten
-	held  step          // what the wall clock was ahead at least, since when; by 0: it is not
+	base  time.Duration // added to all
+	held  step          // what the wall clock was ahead at least, and since when at the earliest; by 0: it is not
 	steps []step        // ascending; never changed, only replaced
+
+	noticed Run // when held was
+	grown   Run // what the wall clock is ahead beyond held is from then at the earliest; 0: it is not
 }
 
 // Clock is safe for concurrent use.
@@ -55,6 +61,8 @@ type Clock struct {
 
 	mu     sync.Mutex
 	record                 // as of the last look
+	began  Run             // when this process began to count
+	fresh  bool            // the clock did so too
 	looked time.Duration   // the monotonic clock then
 	sums   []time.Duration // of the steps up to each, and base
 	used   bool
@@ -79,7 +87,7 @@ func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *sl
 		c.record, err = parse(p)
 	}
 	if err == nil {
-		c.saved = c.run
+		c.saved, c.began = c.run, c.run
 		c.add()
 		c.Look()
 		return c, nil
@@ -92,6 +100,7 @@ func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *sl
 		log.Error("the clock's file is not used: ages are counted anew", "file", path, "error", err)
 	}
 	c.record, c.dirty = record{run: Run(wall.UnixNano())}, true
+	c.began, c.fresh = c.run, true
 	_, err = rand.Read(c.id[:])
 	return c, err
 }
@@ -133,24 +142,41 @@ func (c *Clock) Look() View {
 	c.run += Run(max(0, running-c.looked))
 	c.looked = running
 	ahead := c.ahead(wall)
+	if ahead <= -least && c.fresh && len(c.steps) == 0 && c.run-c.began < Run(Patience) {
+		// It began with a wrong wall clock.
+		c.base, c.dirty = c.base+ahead, true
+		ahead = 0
+	}
 	switch {
 	case ahead < least:
 		if c.held.by >= worthTelling {
 			c.log.Info("the clock is right again", "file", c.path)
 		}
-		c.held = step{}
+		c.held, c.noticed, c.grown = step{}, 0, 0
 	case c.held.by == 0:
-		c.hold(ahead)
-	default:
-		c.held.by = min(c.held.by, ahead)
+		c.hold(ahead, c.place())
+	case ahead < c.held.by+least:
+		c.held.by, c.grown = min(c.held.by, ahead), 0
+	case c.grown == 0:
+		c.grown = c.place()
 	}
-	if h := c.held; h.by > 0 && time.Duration(c.run-h.at) >= min(h.by, Patience) {
+	if h := c.held; h.by > 0 && time.Duration(c.run-c.noticed) >= min(h.by, Patience) {
+		at := c.grown
 		c.take(h)
 		if ahead = c.ahead(wall); ahead >= least {
-			c.hold(ahead)
+			c.hold(ahead, at)
 		}
 	}
 	return c.view()
+}
+
+// place is where a gap may have been at the earliest that is noticed now. After a start the wall clock may stand where it stood at the stop, or in
+// 1970, until it is put right.
+func (c *Clock) place() Run {
+	if c.run-c.began < Run(Patience) {
+		return c.began
+	}
+	return c.run
 }
 
 func (c *Clock) view() View { return View{Run: c.run, base: c.base, steps: c.steps, sums: c.sums} }
@@ -160,26 +186,32 @@ func (c *Clock) ahead(wall time.Time) time.Duration {
 	return time.Duration(wall.UnixNano()) - v.Now()
 }
 
-func (c *Clock) hold(ahead time.Duration) {
-	c.held = step{c.run, ahead}
+func (c *Clock) hold(ahead time.Duration, at Run) {
+	c.held, c.noticed, c.grown = step{at, ahead}, c.run, 0
 	if ahead >= worthTelling {
 		c.log.Warn("more time has passed by the clock than this process has run: nothing expires by it until it has been so for a while",
 			"more", ahead.Round(time.Second), "while", min(ahead, Patience).Round(time.Second))
 	}
 }
 
-// take believes the wall clock: the time passed before it was noticed.
+// take believes the wall clock: the time passed before its place.
 func (c *Clock) take(h step) {
 	if h.by >= worthTelling {
 		c.log.Info("the clock is believed", "more", h.by.Round(time.Second))
 	}
 	steps := append(slices.Clone(c.steps), h)
 	for len(steps) > maxSteps {
-		// What is older seems younger from now on: it is kept longer.
-		c.base += steps[0].by
-		steps = steps[1:]
+		// What lies between the nearest two seems younger from now on: it is kept longer.
+		near := 0
+		for i := range len(steps) - 1 {
+			if steps[i+1].at-steps[i].at < steps[near+1].at-steps[near].at {
+				near = i
+			}
+		}
+		steps[near].by += steps[near+1].by
+		steps = slices.Delete(steps, near+1, near+2)
 	}
-	c.steps, c.held, c.dirty = steps, step{}, true
+	c.steps, c.held, c.noticed, c.grown, c.dirty = steps, step{}, 0, 0, true
 	c.add()
 }
 
@@ -197,7 +229,7 @@ func (c *Clock) Reached(r Run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r > c.run {
-		c.run, c.held = r, step{} // what it was ahead of is noticed now
+		c.run, c.held, c.noticed, c.grown = r, step{}, 0, 0 // what it was ahead of is noticed now
 	}
 }
 
@@ -218,7 +250,9 @@ func (c *Clock) Save(now bool) {
 	defer c.fileMu.Unlock()
 	c.Look()
 	c.mu.Lock()
-	r, due := c.record, c.used && (c.dirty || c.run-c.saved >= Run(saveEvery) || now && c.run > c.saved)
+	// Soon after the start, too: else a process that is killed again and again never gets any further.
+	after := min(Run(saveEvery), c.saved-c.began)
+	r, due := c.record, c.used && (c.dirty || c.run > c.saved && (now || c.run-c.saved >= after))
 	c.dirty = c.dirty && !due
 	c.mu.Unlock()
 	if !due {

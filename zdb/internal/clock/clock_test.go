@@ -80,6 +80,7 @@ func TestForADay(t *testing.T) {
 // TestStays: a jump that stays counts after a day, for what was before it only.
 func TestStays(t *testing.T) {
 	w := newWorld(t)
+	w.pass(day) // after a start it would count as a pause before that
 	r := w.c.Look().Run
 	w.pass(time.Hour)
 	w.wall = w.wall.Add(100 * day)
@@ -161,6 +162,120 @@ func TestDeadBattery(t *testing.T) {
 	w.since(r, 2*time.Hour, 2*time.Hour)
 }
 
+// TestKilledSoon: a process that is killed every minute does not hold the clock up.
+func TestKilledSoon(t *testing.T) {
+	for _, life := range []time.Duration{30 * time.Second, time.Minute, 9 * time.Minute} {
+		w := newWorld(t)
+		r := w.c.Look().Run
+		for n := time.Duration(0); n < 1500*life; n += life + 5*time.Second {
+			for d := time.Duration(0); d < life; d += 10 * time.Second {
+				w.wall, w.run = w.wall.Add(10*time.Second), w.run+10*time.Second
+				w.c.Save(false)
+			}
+			w.wall = w.wall.Add(5 * time.Second)
+			w.open()
+		}
+		w.since(r, 1490*life, 1502*life)
+	}
+}
+
+// TestManySteps: what was before more gaps than are remembered is as old as it is, and what lies between them not older.
+func TestManySteps(t *testing.T) {
+	w := newWorld(t)
+	w.pass(day)
+	first, began := w.c.Look().Run, w.wall
+	var runs []Run
+	var walls []time.Time
+	for range maxSteps + 2000 {
+		w.wall = w.wall.Add(2 * time.Second)
+		w.pass(4 * time.Second)
+		runs, walls = append(runs, w.c.Look().Run), append(walls, w.wall)
+	}
+	w.since(first, w.wall.Sub(began)-time.Minute, w.wall.Sub(began))
+	v := w.c.Look()
+	for i, r := range runs {
+		if age, most := v.Now()-v.Time(r), w.wall.Sub(walls[i]); age > most || age < most-time.Minute {
+			t.Fatalf("%d: %v old, it is %v", i, age, most)
+		}
+	}
+}
+
+// TestTwoPauses: what was written between two gaps has the age of the second one, also if nobody has believed the first one by then.
+func TestTwoPauses(t *testing.T) {
+	w := newWorld(t)
+	w.pass(2 * day)
+	sleep := func(d time.Duration) { w.wall = w.wall.Add(d) }
+	sleep(20 * time.Hour)
+	w.pass(time.Hour)
+	between := w.c.Look().Run
+	w.pass(time.Hour)
+	sleep(100 * day)
+	w.pass(time.Hour)
+	after := w.c.Look().Run
+	sleep(10 * day)
+	w.pass(time.Hour)
+	last := w.c.Look().Run
+	w.pass(70 * time.Hour)
+	w.since(between, 113*day, 113*day+2*time.Hour)
+	w.since(after, 71*time.Hour, 13*day)
+	w.since(last, 70*time.Hour, 70*time.Hour)
+}
+
+// TestWrongAfterPause: a pause of which the clock on the wall knows only some time after the start does not make older what came in between.
+func TestWrongAfterPause(t *testing.T) {
+	for _, begins := range []time.Duration{-20000 * day, -time.Hour, 0, 10 * time.Millisecond} { // beside where it stood at the end
+		w := newWorld(t)
+		w.pass(40 * day)
+		before := w.c.Look().Run
+		w.pass(time.Second)
+		w.c.Save(true)
+		right := w.wall.Add(100 * day)
+		w.wall = w.wall.Add(begins)
+		w.open()
+		w.pass(time.Minute)
+		during := w.c.Look().Run
+		w.pass(3 * time.Hour)
+		w.wall = right
+		w.pass(12 * time.Hour)
+		w.c.Save(true)
+		w.open()
+		w.pass(11 * time.Hour)
+		w.since(before, day, 27*time.Hour)
+		w.pass(2 * time.Hour)
+		w.since(before, 101*day-3*time.Hour, 102*day)
+		w.since(during, 25*time.Hour, 29*time.Hour)
+	}
+}
+
+// TestNewAndWrong: a clock that begins while the one on the wall is wrong becomes right with it.
+func TestNewAndWrong(t *testing.T) {
+	for _, by := range []time.Duration{365 * day, -20000 * day} {
+		w := newWorld(t)
+		right := w.wall
+		w.fs = vfs.NewMem()
+		if err := w.fs.MkdirAll("d"); err != nil {
+			t.Fatal(err)
+		}
+		w.wall = right.Add(by)
+		w.open()
+		r := w.c.Look().Run
+		w.pass(time.Minute)
+		w.wall = right.Add(time.Minute)
+		w.pass(3 * day)
+		w.since(r, 3*day, 3*day+time.Hour)
+		v := w.c.Look()
+		if d := v.Now() - time.Duration(w.wall.UnixNano()); d.Abs() > time.Minute {
+			t.Errorf("it is %v ahead of the wall", d)
+		}
+		// A pause counts.
+		w.c.Save(true)
+		w.wall = w.wall.Add(50 * day)
+		w.open()
+		w.pass(2 * day)
+		w.since(r, 55*day, 56*day)
+	}
+}
+
 // TestFile: what is read is what was written, damage is another clock, and slow drifting adds few steps.
 func TestFile(t *testing.T) {
 	w := newWorld(t)
@@ -195,26 +310,36 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// TestKept reads a file of the first version of the format.
+// TestKept reads files of all versions of the format.
 func TestKept(t *testing.T) {
-	p, err := os.ReadFile("testdata/clock-v1")
-	if err != nil {
-		t.Fatal(err)
+	want := record{
+		id: [16]byte{1, 2, 3}, run: 1e18 + 100, base: 5, held: step{1e18 + 90, 3}, noticed: 1e18 + 90,
+		steps: []step{{1e18 + 10, 1}, {1e18 + 20, 2}},
 	}
-	want := record{id: [16]byte{1, 2, 3}, run: 1e18 + 100, base: 5, held: step{1e18 + 90, 3}, steps: []step{{1e18 + 10, 1}, {1e18 + 20, 2}}}
-	r, err := parse(p)
-	if err != nil || !reflect.DeepEqual(r, want) || !bytes.Equal(r.encode(), p) {
-		t.Errorf("%+v, %v", r, err)
+	for i, name := range []string{"testdata/clock-v1", "testdata/clock-v2"} {
+		if i > 0 {
+			want.noticed, want.grown = 1e18+95, 1e18+93
+		}
+		p, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := parse(p)
+		if err != nil || !reflect.DeepEqual(r, want) || i > 0 && !bytes.Equal(r.encode(), p) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
 	}
 }
 
 // FuzzParse: no bytes do harm, and what is read is written the same.
 func FuzzParse(f *testing.F) {
-	p, err := os.ReadFile("testdata/clock-v1")
-	if err != nil {
-		f.Fatal(err)
+	for _, name := range []string{"testdata/clock-v1", "testdata/clock-v2"} {
+		p, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
 	}
-	f.Add(p)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r, err := parse(p)
 		if err != nil {

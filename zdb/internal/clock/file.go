@@ -11,7 +11,9 @@ import (
 
 const (
 	magic    = "QZDBCLCK"
-	fixed    = 64 // magic, version, number of steps, id, running time, base, what is held
+	version  = 2
+	fixed    = 80 // magic, version, number of steps, id, running time, base, what is held, when it was noticed, what is beyond it
+	fixed1   = 64 // of version 1, which has not the last two
 	each     = 16
 	maxSteps = 4096
 	maxFile  = fixed + maxSteps*each + 4
@@ -19,12 +21,16 @@ const (
 
 func (r *record) encode() []byte {
 	le := binary.LittleEndian
-	b := append([]byte(magic), segfile.Version, 0, 0, 0)
+	b := append([]byte(magic), version, 0, 0, 0)
 	b = le.AppendUint32(b, uint32(len(r.steps)))
 	b = append(b, r.id[:]...)
 	b = le.AppendUint64(b, uint64(r.run))
 	b = le.AppendUint64(b, uint64(r.base))
-	for _, s := range append([]step{r.held}, r.steps...) {
+	b = le.AppendUint64(b, uint64(r.held.at))
+	b = le.AppendUint64(b, uint64(r.held.by))
+	b = le.AppendUint64(b, uint64(r.noticed))
+	b = le.AppendUint64(b, uint64(r.grown))
+	for _, s := range r.steps {
 		b = le.AppendUint64(b, uint64(s.at))
 		b = le.AppendUint64(b, uint64(s.by))
 	}
@@ -33,25 +39,31 @@ func (r *record) encode() []byte {
 
 func parse(p []byte) (r record, err error) {
 	le := binary.LittleEndian
-	if len(p) < fixed+4 || string(p[:8]) != magic || p[8] != segfile.Version ||
+	if len(p) < fixed1+4 || string(p[:8]) != magic || p[8] < 1 || p[8] > version ||
 		le.Uint32(p[len(p)-4:]) != crc32.Checksum(p[:len(p)-4], segfile.Castagnoli) {
 		return r, fmt.Errorf("%w: clock", segfile.ErrFormat)
 	}
+	first := int64(fixed)
+	if p[8] == 1 {
+		first = fixed1
+	}
 	n := int64(le.Uint32(p[12:]))
-	if n > maxSteps || int64(len(p)) != fixed+n*each+4 {
+	if n > maxSteps || int64(len(p)) != first+n*each+4 {
 		return r, fmt.Errorf("%w: length of the clock", segfile.ErrFormat)
 	}
 	copy(r.id[:], p[16:])
 	r.run, r.base = Run(le.Uint64(p[32:])), time.Duration(le.Uint64(p[40:]))
+	r.held = step{Run(le.Uint64(p[48:])), time.Duration(le.Uint64(p[56:]))}
+	r.noticed = r.held.at
+	if first == fixed {
+		r.noticed, r.grown = Run(le.Uint64(p[64:])), Run(le.Uint64(p[72:]))
+	}
+	if r.held.by < 0 || r.held.by > 0 && (r.held.at > r.noticed || r.noticed > r.run || r.grown != 0 && (r.grown < r.held.at || r.grown > r.run)) {
+		return r, fmt.Errorf("%w: fields of the clock", segfile.ErrFormat)
+	}
 	last := Run(-1 << 63)
-	for at := fixed - each; at < len(p)-4; at += each {
+	for at := first; at < int64(len(p))-4; at += each {
 		s := step{Run(le.Uint64(p[at:])), time.Duration(le.Uint64(p[at+8:]))}
-		if at < fixed {
-			if r.held = s; s.by < 0 || s.at > r.run {
-				return r, fmt.Errorf("%w: fields of the clock", segfile.ErrFormat)
-			}
-			continue
-		}
 		if s.by <= 0 || s.at < last || s.at > r.run {
 			return r, fmt.Errorf("%w: steps of the clock", segfile.ErrFormat)
 		}
