@@ -41,6 +41,12 @@ func (n *Namespace) History(ctx context.Context, key []byte, before Seq, limit i
 	return w.list, nil
 }
 
+// WalkHistory gives each version that History lists, newest first, until fn says no. However many there are, it holds few.
+func (n *Namespace) WalkHistory(ctx context.Context, key []byte, fn func(Version) bool) error {
+	w := &historyWalk{key: key, policy: n.policy(), before: ^Seq(0), each: fn}
+	return n.public(n.versions(ctx, n.view.Load(), key, ^Seq(0), w.add))
+}
+
 // versions gives what overlay and index have of key, not above a sequence, newest first, until add says no. What went from the one
 // to the other meanwhile comes twice.
 func (n *Namespace) versions(ctx context.Context, view *view, key []byte, from Seq, add func(index.Version) bool) error {
@@ -121,9 +127,11 @@ type historyWalk struct {
 	last   index.Version  // the one before, newer
 	gone   *index.Version // a delete that counts if there is something below it
 	list   []Version
+	each   func(Version) bool // takes them in place of list, until it says no
+	enough bool
 }
 
-func (w *historyWalk) done() bool { return len(w.list) >= w.limit }
+func (w *historyWalk) done() bool { return w.enough || w.each == nil && len(w.list) >= w.limit }
 
 func (w *historyWalk) add(v index.Version) bool {
 	if w.any && v.Seq >= w.last.Seq {
@@ -161,7 +169,11 @@ func (w *historyWalk) jump(v index.Version) {
 }
 
 func (w *historyWalk) emit(v index.Version) {
-	if v.Seq < w.before && !w.done() {
+	switch {
+	case v.Seq >= w.before || w.done():
+	case w.each != nil:
+		w.enough = !w.each(version(v))
+	default:
 		w.list = append(w.list, version(v))
 	}
 }

@@ -139,6 +139,14 @@ func TestManyVersions(t *testing.T) {
 			seen, before = seen+len(list), list[len(list)-1].Seq
 		}
 	})
+	check("a walk through all history", 1000, func() error {
+		seen := 0
+		err := n.WalkHistory(t.Context(), []byte("k"), func(Version) bool { seen++; return true })
+		if seen != manyVersions+1 {
+			err = errors.Join(err, fmt.Errorf("%d versions are seen", seen))
+		}
+		return err
+	})
 	checkPassKeys = manyVersions / 8
 	defer func() { checkPassKeys = 1 << 20 }()
 	check("a check", 30000, func() error {

@@ -54,13 +54,18 @@ func (s *session) versions(eng *zdb.Namespace, key []byte, seq zdb.Seq) ([]zdb.V
 		list, err := eng.History(s.srv.ctx, key, before, historyStep)
 		return slices.DeleteFunc(list, func(v zdb.Version) bool { return v.Deleted }), err
 	}
-	list, err := eng.History(s.srv.ctx, key, 0, max(eng.Retention().KeepLast, 1))
-	if i := slices.IndexFunc(list, func(v zdb.Version) bool { return v.Deleted }); i >= 0 {
-		list = list[:i]
-	}
-	if i := slices.IndexFunc(list, func(v zdb.Version) bool { return v.Seq == seq }); i > 0 {
-		list = list[i:]
-	}
+	var list []zdb.Version // this one and the one before it
+	left := max(eng.Retention().KeepLast, 1)
+	err := eng.WalkHistory(s.srv.ctx, key, func(v zdb.Version) bool {
+		if v.Deleted {
+			return false
+		}
+		if len(list) > 0 || seq == 0 || v.Seq == seq {
+			list = append(list, v)
+		}
+		left--
+		return len(list) < 2 && left > 0
+	})
 	return list, err
 }
 
