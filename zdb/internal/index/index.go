@@ -34,6 +34,8 @@ const (
 	baseLevelSize   = 128 << 20
 	baseTableSize   = 2 << 20
 	levelZeroTables = 8
+	// blockSize of tables: four times Badger's own. Fewer blocks are fewer things to make and shorter searches through cold memory.
+	blockSize = 16 << 10
 
 	// Marks beside the directory: an opening, and an open index. What a process
 	// leaves of them says where it died.
@@ -123,6 +125,7 @@ func open(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		WithNumCompactors(2).
 		WithBaseLevelSize(baseLevelSize).
 		WithBaseTableSize(baseTableSize).
+		WithBlockSize(blockSize).
 		WithNumLevelZeroTables(levelZeroTables).
 		WithNumLevelZeroTablesStall(2 * levelZeroTables).
 		WithMetricsEnabled(false).
