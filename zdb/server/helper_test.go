@@ -18,6 +18,9 @@ import (
 
 const adminPassword = "root"
 
+// patience is how long a test waits for what must come, on a loaded machine under the race detector too.
+const patience = time.Minute
+
 // A testServer is a server on a real socket with directories that outlive it.
 type testServer struct {
 	*Server
@@ -132,7 +135,7 @@ func (w *wire) send(args ...string) {
 
 func (w *wire) raw(b []byte) {
 	w.t.Helper()
-	w.nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	w.nc.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := w.nc.Write(b); err != nil {
 		w.t.Fatalf("send: %v", err)
 	}
@@ -141,7 +144,7 @@ func (w *wire) raw(b []byte) {
 // reply reads one reply and returns it in a form that is easy to compare; see show.
 func (w *wire) reply() string {
 	w.t.Helper()
-	w.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	w.nc.SetReadDeadline(time.Now().Add(patience))
 	v, err := w.in.Read()
 	if err != nil {
 		return "broken: " + err.Error()
@@ -166,7 +169,7 @@ func (w *wire) want(want string, args ...string) {
 // closed checks that the server has closed the connection.
 func (w *wire) closed() {
 	w.t.Helper()
-	w.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	w.nc.SetReadDeadline(time.Now().Add(patience))
 	if v, err := w.in.Read(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		w.t.Errorf("connection is still open: %s, %v", show(v), err)
 	}
@@ -194,7 +197,7 @@ func show(v resp.Value) string {
 // eventually waits for something that another goroutine does.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not happen", what)
 		}
