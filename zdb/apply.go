@@ -194,8 +194,8 @@ func (n *Namespace) applyTable(ctx context.Context, g *generation) error {
 	if err := n.log.SyncPos(ctx, g.end.Pos); err != nil {
 		return fmt.Errorf("sync before apply: %w", err)
 	}
-	if err := n.space.forIndex(); err != nil {
-		// The ballast is for the moment when the overlay can take no more.
+	if err := n.space.forMakingRoom(); err != nil {
+		// The ballast is for the moment when the overlay can take no more, too.
 		if n.overlayBytes() >= n.db.o.OverlayBytes {
 			err = n.space.withBallast(err)
 		}

@@ -170,7 +170,7 @@ func (n *Namespace) commitMoves(ctx context.Context, b *Batch, moves []index.Cha
 		return 0, err
 	}
 	// What the index cannot take frees nothing, and would be copied again and again, into the reserve.
-	if err := n.space.withBallast(n.space.forIndex()); err != nil {
+	if err := n.space.forMakingRoom(); err != nil {
 		return 0, err
 	}
 	n.commitMu.Lock()

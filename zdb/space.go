@@ -162,6 +162,19 @@ func (s *space) forIndex() error {
 	return nil
 }
 
+// forMakingRoom is forIndex for what may give room back. While writes are refused the ballast is given for it, for it is the index that
+// says what is dead; but not while others take what there is.
+func (s *space) forMakingRoom() error {
+	err := s.forIndex()
+	s.mu.Lock()
+	calm := s.refuse && s.drain.rate*drainAhead.Seconds() < float64(s.room)/8
+	s.mu.Unlock()
+	if calm {
+		return s.withBallast(err)
+	}
+	return err
+}
+
 // forOpening is forIndex before the index is opened. One that was open when its
 // process died begins with writing, perhaps just what the process died of: it gets twice the room and no ballast. Else the
 // ballast is given for it.

@@ -132,7 +132,7 @@ func (n *Namespace) sweepStep(ctx context.Context, from *index.Place) (next *ind
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	if err := n.space.forIndex(); err != nil {
+	if err := n.space.forMakingRoom(); err != nil {
 		return nil, 0, err
 	}
 	x, err := n.acquireIndex(ctx)
