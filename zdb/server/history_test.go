@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"qsfs/zdb"
 )
@@ -180,6 +181,7 @@ func TestDataRawWalk(t *testing.T) {
 	off, before := int64(28), int64(0)
 	for i := range uint64(500) {
 		w.send("DATA", "RAW", "0", fmt.Sprint(off))
+		w.nc.SetReadDeadline(time.Now().Add(patience))
 		v, err := w.in.Read()
 		if err != nil || len(v.Array) != 6 {
 			t.Fatalf("%d: %s, %v", i, show(v), err)
