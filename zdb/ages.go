@@ -151,7 +151,7 @@ func (n *Namespace) age(keepFor time.Duration) ([]mark, clock.View) {
 	list = a.marks
 	a.mu.Unlock()
 	if first {
-		n.saveAges(true)
+		n.saveAges(false) // at once, but a full disk is not asked again each time
 	}
 	return list, v
 }

@@ -20,8 +20,10 @@ const (
 	// slowFirst and slowLast are the rates, in bytes per second, between which they are slowed.
 	slowFirst = 256 << 20
 	slowLast  = 4 << 20
-	// slowMost is how long one commit waits at most.
+	// slowMost is how long one commit waits at most while the debt is not above debtFull; beyond, where many write large values, it grows with
+	// the fourth power, up to slowEver.
 	slowMost = 250 * time.Millisecond
+	slowEver = 10 * time.Second
 	// noDebt is where nobody waits: compaction has nothing to do, or cannot do it.
 	noDebt = math.MinInt32
 )
@@ -60,10 +62,22 @@ func (p *pace) slot(size int64) time.Duration {
 		p.next = now
 	}
 	p.next = p.next.Add(time.Duration(size) * time.Second / time.Duration(rate))
-	if most := now.Add(slowMost); p.next.After(most) {
+	if most := now.Add(longest(debt)); p.next.After(most) {
 		p.next = most
 	}
 	return p.next.Sub(now)
+}
+
+// longest is how long a commit waits at most.
+func longest(debt int64) time.Duration {
+	x := max(1, float64(debt)/debtFull)
+	return time.Duration(min(float64(slowEver), float64(slowMost)*x*x*x*x))
+}
+
+// slow says whether anybody is to wait now.
+func (p *pace) slow() bool {
+	debt := p.debt.Load()
+	return debt != noDebt && debt+p.since.Load()*1000/max(p.goal.Load(), 1) > debtSlow
 }
 
 // giveWay slows a writer while compaction cannot keep up with all of them. Deletes never wait.
@@ -75,13 +89,21 @@ func (n *Namespace) giveWay(ctx context.Context, b *Batch) error {
 	if wait < time.Millisecond { // less than a timer is good for; the slots after it are later
 		return nil
 	}
-	t := time.NewTimer(wait)
+	end := time.Now().Add(wait)
+	t := time.NewTimer(min(wait, slowMost))
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case <-t.C:
+		case <-n.ctx.Done(): // Commit says so
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if wait = time.Until(end); wait < time.Millisecond || !n.compactor.pace.slow() {
+			return nil
+		}
+		t.Reset(min(wait, slowMost))
 	}
 }
 

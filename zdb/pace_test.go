@@ -122,6 +122,60 @@ func TestPaceSlots(t *testing.T) {
 	}
 }
 
+// TestPaceOfLargeValues: many writers of large values are held back as far as it takes. Else fifty of them, a quarter of a second each, write 200 MiB in a
+// second and the log grows without an end.
+func TestPaceOfLargeValues(t *testing.T) {
+	var p pace
+	rate := func(debt int64) (sum int64) {
+		p.look(debt, 1<<50)
+		p.next = time.Time{}
+		last := time.Duration(0)
+		for range 50 {
+			last = p.slot(1 << 20)
+		}
+		return int64(50 << 20 / last.Seconds())
+	}
+	for debt, most := range map[int64]int64{debtFull: 250 << 20, 2 * debtFull: 15 << 20, 3 * debtFull: 6 << 20} {
+		if got := rate(debt); got > most {
+			t.Errorf("at a debt of %d they write %d MiB in a second", debt, got>>20)
+		}
+	}
+	if p.look(1<<40, 1); p.slot(1<<40) > slowEver {
+		t.Error("a commit waits for ever")
+	}
+}
+
+// TestPaceEnds: who waits long goes on when there is nothing to wait for any more, and when the namespace is closed.
+func TestPaceEnds(t *testing.T) {
+	r := newRig(t)
+	r.ns.Compaction = Compaction{LiveFraction: 0.7}
+	n := r.open()
+	n.compactor.mu.Lock()
+	waits := func(end func()) {
+		t.Helper()
+		n.compactor.pace.look(10*debtFull, 1<<40)
+		done := make(chan time.Time)
+		go func() {
+			b := NewBatch()
+			b.Set([]byte("key"), make([]byte, 4<<20))
+			n.compactor.pace.slot(100 << 20)
+			if err := n.giveWay(t.Context(), b); err != nil {
+				t.Error(err)
+			}
+			done <- time.Now()
+		}()
+		time.Sleep(50 * time.Millisecond)
+		at := time.Now()
+		end()
+		if took := (<-done).Sub(at); took > 2*time.Second {
+			t.Errorf("it takes %v", took)
+		}
+	}
+	waits(func() { n.compactor.pace.look(noDebt, 1) })
+	waits(n.stop)
+	n.compactor.mu.Unlock()
+}
+
 // TestNoPaceWithoutAuto: where nothing is compacted unless somebody asks, that slows no writer, however long the log is.
 func TestNoPaceWithoutAuto(t *testing.T) {
 	r := newRig(t)
