@@ -40,6 +40,9 @@ func TestApplyFailsWithPauses(t *testing.T) {
 	for range 10 {
 		put(t, n, "k", strings.Repeat("v", 60<<10))
 	}
+	for deadline := time.Now().Add(20 * time.Second); w.n.Load() == 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	time.Sleep(2 * time.Second)
 	if got := w.n.Load(); got < 1 || got > 30 {
 		t.Errorf("%d warnings in 2 s", got)
