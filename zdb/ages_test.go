@@ -177,6 +177,21 @@ func TestMoments(t *testing.T) {
 	w := &worldClock{wall: time.Now()}
 	r.o.clock = w.now
 	r.open()
+	// In its first day a clock believes no other one: what was set aside before there was this one would be gone because of a wrong wall clock.
+	w.pass(time.Hour, time.Hour)
+	for _, old := range []time.Duration{time.Minute, time.Hour} {
+		if got := r.db.Passed("", w.wall.Add(-old)); got != old {
+			t.Errorf("%v have passed, want %v", got, old)
+		}
+	}
+	if got := r.db.Passed("", time.Unix(5, 0)); got != time.Hour {
+		t.Errorf("%v have passed since 1970", got)
+	}
+	r.close()
+	r.open()
+	if got := r.db.Passed("", time.Unix(5, 0)); got != time.Hour {
+		t.Errorf("%v have passed since 1970", got)
+	}
 	w.pass(24*time.Hour, 24*time.Hour) // after a start a pause may be told late, and counts as one before the start
 	wall, moment := w.wall, r.db.Moment()
 	want := func(d, of, old time.Duration) {

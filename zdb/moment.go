@@ -17,7 +17,7 @@ func (db *DB) Moment() string {
 
 // Passed says how much time has passed since a moment, at least. Time that this database was open counts at once; other time, by
 // which only the wall clock is ahead, when it was ahead for as long, at most a day, while the database was open. wall is the
-// same moment by the wall clock: it is used where the text is none of this database.
+// same moment by the wall clock: it is used where the text is none of this database, but not in the first day that the database's clock runs.
 func (db *DB) Passed(moment string, wall time.Time) time.Duration {
 	db.clock.Use()
 	id, v := db.clock.ID(), db.clock.Look()
@@ -29,5 +29,5 @@ func (db *DB) Passed(moment string, wall time.Time) time.Duration {
 			return v.Now() - v.Time(run)
 		}
 	}
-	return v.Now() - time.Duration(wall.UnixNano())
+	return v.Since(wall)
 }

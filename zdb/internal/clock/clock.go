@@ -48,6 +48,7 @@ type record struct {
 	held  step          // what the wall clock was ahead at least, and since when at the earliest; by 0: it is not
 	steps []step        // ascending; never changed, only replaced
 
+	born    Run // when the clock began
 	noticed Run // when held was
 	grown   Run // what the wall clock is ahead beyond held is from then at the earliest; 0: it is not
 }
@@ -99,7 +100,7 @@ func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *sl
 	default:
 		log.Error("the clock's file is not used: ages are counted anew", "file", path, "error", err)
 	}
-	c.record, c.dirty = record{run: Run(wall.UnixNano())}, true
+	c.record, c.dirty = record{run: Run(wall.UnixNano()), born: Run(wall.UnixNano())}, true
 	c.began, c.fresh = c.run, true
 	_, err = rand.Read(c.id[:])
 	return c, err
@@ -111,6 +112,7 @@ func (c *Clock) ID() [16]byte { return c.id }
 // View is the clock at one moment.
 type View struct {
 	Run   Run
+	born  Run
 	base  time.Duration
 	steps []step
 	sums  []time.Duration
@@ -129,6 +131,15 @@ func (v *View) Time(r Run) time.Duration {
 		return time.Duration(r) + v.base
 	}
 	return time.Duration(r) + v.sums[i-1]
+}
+
+// Since is what has passed since a moment of the wall clock. In its first day the clock does not believe that one for more than it has run.
+func (v *View) Since(wall time.Time) time.Duration {
+	passed := v.Now() - time.Duration(wall.UnixNano())
+	if ran := time.Duration(v.Run - v.born); ran < Patience {
+		return min(passed, ran)
+	}
+	return passed
 }
 
 // Now is the present moment on that scale.
@@ -179,7 +190,9 @@ func (c *Clock) place() Run {
 	return c.run
 }
 
-func (c *Clock) view() View { return View{Run: c.run, base: c.base, steps: c.steps, sums: c.sums} }
+func (c *Clock) view() View {
+	return View{Run: c.run, born: c.born, base: c.base, steps: c.steps, sums: c.sums}
+}
 
 func (c *Clock) ahead(wall time.Time) time.Duration {
 	v := c.view()

@@ -313,12 +313,12 @@ func TestFile(t *testing.T) {
 // TestKept reads files of all versions of the format.
 func TestKept(t *testing.T) {
 	want := record{
-		id: [16]byte{1, 2, 3}, run: 1e18 + 100, base: 5, held: step{1e18 + 90, 3}, noticed: 1e18 + 90,
+		id: [16]byte{1, 2, 3}, run: 1e18 + 100, base: 5, held: step{1e18 + 90, 3}, noticed: 1e18 + 90, born: 1e18 + 100,
 		steps: []step{{1e18 + 10, 1}, {1e18 + 20, 2}},
 	}
 	for i, name := range []string{"testdata/clock-v1", "testdata/clock-v2"} {
 		if i > 0 {
-			want.noticed, want.grown = 1e18+95, 1e18+93
+			want.noticed, want.grown, want.born = 1e18+95, 1e18+93, 1e18+1
 		}
 		p, err := os.ReadFile(name)
 		if err != nil {

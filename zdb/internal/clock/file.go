@@ -12,8 +12,8 @@ import (
 const (
 	magic    = "QZDBCLCK"
 	version  = 2
-	fixed    = 80 // magic, version, number of steps, id, running time, base, what is held, when it was noticed, what is beyond it
-	fixed1   = 64 // of version 1, which has not the last two
+	fixed    = 88 // magic, version, number of steps, id, running time, base, what is held, when it was noticed, what is beyond it, beginning
+	fixed1   = 64 // of version 1, which has not the last three
 	each     = 16
 	maxSteps = 4096
 	maxFile  = fixed + maxSteps*each + 4
@@ -30,6 +30,7 @@ func (r *record) encode() []byte {
 	b = le.AppendUint64(b, uint64(r.held.by))
 	b = le.AppendUint64(b, uint64(r.noticed))
 	b = le.AppendUint64(b, uint64(r.grown))
+	b = le.AppendUint64(b, uint64(r.born))
 	for _, s := range r.steps {
 		b = le.AppendUint64(b, uint64(s.at))
 		b = le.AppendUint64(b, uint64(s.by))
@@ -54,11 +55,11 @@ func parse(p []byte) (r record, err error) {
 	copy(r.id[:], p[16:])
 	r.run, r.base = Run(le.Uint64(p[32:])), time.Duration(le.Uint64(p[40:]))
 	r.held = step{Run(le.Uint64(p[48:])), time.Duration(le.Uint64(p[56:]))}
-	r.noticed = r.held.at
+	r.noticed, r.born = r.held.at, r.run
 	if first == fixed {
-		r.noticed, r.grown = Run(le.Uint64(p[64:])), Run(le.Uint64(p[72:]))
+		r.noticed, r.grown, r.born = Run(le.Uint64(p[64:])), Run(le.Uint64(p[72:])), Run(le.Uint64(p[80:]))
 	}
-	if r.held.by < 0 || r.held.by > 0 && (r.held.at > r.noticed || r.noticed > r.run || r.grown != 0 && (r.grown < r.held.at || r.grown > r.run)) {
+	if r.born > r.run || r.held.by < 0 || r.held.by > 0 && (r.held.at > r.noticed || r.noticed > r.run || r.grown != 0 && (r.grown < r.held.at || r.grown > r.run)) {
 		return r, fmt.Errorf("%w: fields of the clock", segfile.ErrFormat)
 	}
 	last := Run(-1 << 63)
