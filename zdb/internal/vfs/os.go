@@ -135,7 +135,10 @@ func (f osFile) SyncData() error {
 }
 
 func (f osFile) WriteBack(off, n int64) error {
-	err := unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+	err := error(unix.EINTR)
+	for err == unix.EINTR {
+		err = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+	}
 	if err == unix.ENOSYS || err == unix.EINVAL || err == unix.ESPIPE || err == unix.EOPNOTSUPP {
 		return nil // then the fsync does it all
 	}

@@ -89,18 +89,18 @@ func (l *Log) open(loc segfile.Location) (*Handle, error) {
 	case !local:
 		return nil, vfs.ErrNotExist
 	}
-	return l.acquire(loc.Segment)
+	return l.acquire(s)
 }
 
-// acquire opens d<id> for reading, or gives the open file, with one user more.
-func (l *Log) acquire(id segfile.ID) (*Handle, error) {
-	path := l.dataPath(id)
+// acquire opens d<N> of a segment for reading, or gives the open file, with one user more.
+func (l *Log) acquire(s *segment) (*Handle, error) {
+	path := s.path
 	handle, err := l.o.Handles.Acquire(path)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
-	s := l.segments[id]
+	s = l.segments[s.id]
 	stays := s != nil && s.local && !l.closed
 	l.mu.Unlock()
 	if !stays {

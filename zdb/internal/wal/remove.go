@@ -125,7 +125,7 @@ func (l *Log) createdAt(s *segment) int64 {
 	if created != 0 {
 		return created
 	}
-	handle, err := l.acquire(s.id)
+	handle, err := l.acquire(s)
 	if err != nil {
 		return 0
 	}

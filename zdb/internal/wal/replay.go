@@ -91,7 +91,7 @@ func (l *Log) evicted(id segfile.ID) bool {
 }
 
 func (l *Log) replayData(ctx context.Context, s *segment, start int64, item func(Item) error, end func(Pos, segfile.Incarnation) error) (err error) {
-	handle, err := l.acquire(s.id)
+	handle, err := l.acquire(s)
 	if err != nil {
 		return err
 	}

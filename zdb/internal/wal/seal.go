@@ -136,7 +136,7 @@ func (l *Log) sealSegment(s *segment) error {
 		return err
 	}
 	crashpoint.Hit("zdb.seal.synced")
-	handle, err := l.acquire(s.id)
+	handle, err := l.acquire(s)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type segment struct {
 	// indexSize is the length of i<N>.
 	indexSize int64
 	handle    *Handle // of the active segment, for writing
+	path      string  // of d<N>, set when it is added to the log
 }
 
 // note takes a batch into account.
@@ -74,6 +75,7 @@ func (l *Log) addLocked(s *segment) {
 		at, _ := slices.BinarySearch(l.order, s.id)
 		l.order = slices.Insert(l.order, at, s.id)
 	}
+	s.path = l.dataPath(s.id)
 	l.segments[s.id] = s
 }
 
