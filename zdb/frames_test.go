@@ -75,3 +75,63 @@ func TestFramesAreNotDead(t *testing.T) {
 	}
 	wantAll(t, n, want)
 }
+
+// TestFramesAfterRebuild: what frames a segment has is known again after its i<N> was made anew and the index rebuilt, and a reopened store is compacted
+// where entries died.
+func TestFramesAfterRebuild(t *testing.T) {
+	r := newRig(t)
+	r.ns.SegmentSize = 32 << 10
+	r.ns.Compaction = Compaction{LiveFraction: 0.7, RateBytes: -1}
+	n := r.open()
+	for i := range 1500 {
+		put(t, n, fmt.Sprintf("key%09d", i), strings.Repeat("v", 40))
+	}
+	reopen := func() (runs uint64) {
+		t.Helper()
+		r.close()
+		names, err := r.mem.List(r.dir + "/index/ns")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := 0
+		for _, name := range names {
+			if strings.HasPrefix(name, "i") {
+				if err := r.mem.Remove(r.dir + "/index/ns/" + name); err != nil {
+					t.Fatal(err)
+				}
+				gone++
+			}
+		}
+		if gone < 3 {
+			t.Fatalf("%d of %q", gone, names)
+		}
+		n = r.open()
+		if err := n.RebuildIndex(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.bringUp(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		before := n.Stats().CompactRuns
+		n.o.Compaction.Auto = true
+		defer func() { n.o.Compaction.Auto = false }()
+		if err := n.maintain(); err != nil {
+			t.Fatal(err)
+		}
+		return n.Stats().CompactRuns - before
+	}
+	if runs := reopen(); runs != 0 {
+		t.Errorf("%d compactions where nothing is dead", runs)
+	}
+	for i := range 1500 {
+		if i%10 > 0 {
+			del(t, n, fmt.Sprintf("key%09d", i))
+		}
+	}
+	if runs := reopen(); runs == 0 {
+		t.Error("no compaction although most is dead")
+	}
+	if got := len(all(t, n)); got != 150 {
+		t.Errorf("%d keys, want 150", got)
+	}
+}

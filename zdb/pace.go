@@ -21,9 +21,9 @@ const (
 	slowFirst = 256 << 20
 	slowLast  = 4 << 20
 	// slowMost is how long one commit waits at most while the debt is not above debtFull; beyond, where many write large values, it grows with
-	// the fourth power, up to slowEver.
+	// the fourth power, up to slowEver: the server holds the lock of a key meanwhile.
 	slowMost = 250 * time.Millisecond
-	slowEver = 10 * time.Second
+	slowEver = 2 * time.Second
 	// noDebt is where nobody waits: compaction has nothing to do, or cannot do it.
 	noDebt = math.MinInt32
 )

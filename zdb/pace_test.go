@@ -135,7 +135,7 @@ func TestPaceOfLargeValues(t *testing.T) {
 		}
 		return int64(50 << 20 / last.Seconds())
 	}
-	for debt, most := range map[int64]int64{debtFull: 250 << 20, 2 * debtFull: 15 << 20, 3 * debtFull: 6 << 20} {
+	for debt, most := range map[int64]int64{debtFull: 250 << 20, 2 * debtFull: 26 << 20, 3 * debtFull: 26 << 20} {
 		if got := rate(debt); got > most {
 			t.Errorf("at a debt of %d they write %d MiB in a second", debt, got>>20)
 		}
