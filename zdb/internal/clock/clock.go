@@ -64,6 +64,8 @@ type Clock struct {
 	record                 // as of the last look
 	began  Run             // when this process began to count
 	fresh  bool            // the clock did so too
+	shift  time.Duration   // what it is to be put back by if the wall clock stays; not above 0
+	since  Run             // when that changed
 	looked time.Duration   // the monotonic clock then
 	sums   []time.Duration // of the steps up to each, and base
 	used   bool
@@ -153,10 +155,9 @@ func (c *Clock) Look() View {
 	c.run += Run(max(0, running-c.looked))
 	c.looked = running
 	ahead := c.ahead(wall)
-	if ahead <= -least && c.fresh && len(c.steps) == 0 && c.run-c.began < Run(Patience) {
-		// It began with a wrong wall clock.
-		c.base, c.dirty = c.base+ahead, true
-		ahead = 0
+	if c.fresh && len(c.steps) == 0 {
+		c.follow(ahead)
+		ahead = c.ahead(wall)
 	}
 	switch {
 	case ahead < least:
@@ -181,6 +182,17 @@ func (c *Clock) Look() View {
 	return c.view()
 }
 
+// follow puts a clock back that may have begun with a wrong wall clock: all of it, so that nothing becomes older. It is for good when the wall
+// clock has not been put again for a day.
+func (c *Clock) follow(ahead time.Duration) {
+	switch {
+	case ahead <= -least && (c.shift < 0 || c.run-c.began < Run(Patience)), ahead >= least && c.shift < 0:
+		c.shift, c.since = min(0, c.shift+ahead), c.run
+	case c.shift < 0 && c.run-c.since >= Run(Patience):
+		c.base, c.shift, c.dirty = c.base+c.shift, 0, true
+	}
+}
+
 // place is where a gap may have been at the earliest that is noticed now. After a start the wall clock may stand where it stood at the stop, or in
 // 1970, until it is put right.
 func (c *Clock) place() Run {
@@ -191,7 +203,7 @@ func (c *Clock) place() Run {
 }
 
 func (c *Clock) view() View {
-	return View{Run: c.run, born: c.born, base: c.base, steps: c.steps, sums: c.sums}
+	return View{Run: c.run, born: c.born, base: c.base + c.shift, steps: c.steps, sums: c.sums}
 }
 
 func (c *Clock) ahead(wall time.Time) time.Duration {

@@ -276,6 +276,28 @@ func TestNewAndWrong(t *testing.T) {
 	}
 }
 
+// TestNewAndSetBack: a new clock does not follow the wall for good where that is wrong for less than a day.
+func TestNewAndSetBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		w := newWorld(t)
+		w.pass(time.Hour)
+		r, right := w.c.Look().Run, w.wall
+		w.pass(19 * time.Hour)
+		w.wall = time.Unix(1000, 0)
+		w.pass(2 * time.Hour)
+		if restart {
+			w.c.Save(true)
+			w.open()
+		}
+		w.pass(8 * time.Hour)
+		during := w.c.Look().Run
+		w.wall = right.Add(29 * time.Hour)
+		w.pass(3 * day)
+		w.since(during, 3*day, 3*day)
+		w.since(r, 101*time.Hour, 101*time.Hour)
+	}
+}
+
 // TestFile: what is read is what was written, damage is another clock, and slow drifting adds few steps.
 func TestFile(t *testing.T) {
 	w := newWorld(t)
