@@ -66,6 +66,7 @@ type Clock struct {
 	fresh  bool            // the clock did so too
 	shift  time.Duration   // what it is to be put back by if the wall clock stays; not above 0
 	since  Run             // when that changed
+	behind Run             // since when the wall clock is behind; 0: it is not
 	looked time.Duration   // the monotonic clock then
 	sums   []time.Duration // of the steps up to each, and base
 	used   bool
@@ -160,6 +161,12 @@ func (c *Clock) Look() View {
 		ahead = c.ahead(wall)
 	}
 	switch {
+	case ahead > -least && ahead < least:
+		c.behind = 0
+	case ahead <= -least && c.behind == 0:
+		c.behind = c.run
+	}
+	switch {
 	case ahead < least:
 		if c.held.by >= worthTelling {
 			c.log.Info("the clock is right again", "file", c.path)
@@ -194,12 +201,20 @@ func (c *Clock) follow(ahead time.Duration) {
 }
 
 // place is where a gap may have been at the earliest that is noticed now. After a start the wall clock may stand where it stood at the stop, or in
-// 1970, until it is put right.
+// 1970, until it is put right. While it is behind nobody sees a gap.
 func (c *Clock) place() Run {
-	if c.run-c.began < Run(Patience) {
-		return c.began
+	at := c.run
+	if c.behind != 0 {
+		at = c.behind
 	}
-	return c.run
+	switch {
+	case at-c.born < Run(Patience):
+		at = c.born // it may have begun with a wrong one
+	case at-c.began < Run(Patience):
+		at = c.began
+	}
+	c.behind = 0
+	return at
 }
 
 func (c *Clock) view() View {

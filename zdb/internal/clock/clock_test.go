@@ -102,6 +102,7 @@ func TestStays(t *testing.T) {
 // TestPauses: the time that nobody ran counts soon, however short each run is.
 func TestPauses(t *testing.T) {
 	w := newWorld(t)
+	w.pass(day) // in its first day it may have been wrong
 	r := w.c.Look().Run
 	w.pass(time.Minute)
 	w.c.Save(true)
@@ -166,6 +167,7 @@ func TestDeadBattery(t *testing.T) {
 func TestKilledSoon(t *testing.T) {
 	for _, life := range []time.Duration{30 * time.Second, time.Minute, 9 * time.Minute} {
 		w := newWorld(t)
+		w.pass(day)
 		r := w.c.Look().Run
 		for n := time.Duration(0); n < 1500*life; n += life + 5*time.Second {
 			for d := time.Duration(0); d < life; d += 10 * time.Second {
@@ -296,6 +298,46 @@ func TestNewAndSetBack(t *testing.T) {
 		w.since(during, 3*day, 3*day)
 		w.since(r, 101*time.Hour, 101*time.Hour)
 	}
+}
+
+// TestHiddenGap: while the clock on the wall is behind nobody sees a gap, and when it is right again what came behind the gap is no older.
+func TestHiddenGap(t *testing.T) {
+	w := newWorld(t)
+	w.pass(5 * day)
+	before := w.c.Look().Run
+	w.pass(time.Hour)
+	right := w.wall
+	w.wall = time.Unix(1000, 0)
+	w.pass(time.Hour)
+	w.wall = w.wall.Add(50 * day) // it sleeps
+	w.pass(time.Hour)
+	during := w.c.Look().Run
+	w.pass(time.Hour)
+	w.wall = right.Add(50*day + 3*time.Hour)
+	w.pass(2 * day)
+	w.since(before, 52*day, 53*day)
+	w.since(during, 2*day, 2*day+2*time.Hour)
+}
+
+// TestNewWrongAndKilled: a new clock begins in 1970, and is stopped before the one on the wall is put right.
+func TestNewWrongAndKilled(t *testing.T) {
+	w := newWorld(t)
+	w.fs = vfs.NewMem()
+	if err := w.fs.MkdirAll("d"); err != nil {
+		t.Fatal(err)
+	}
+	right := w.wall
+	w.wall = time.Unix(1000, 0)
+	w.open()
+	w.pass(time.Minute)
+	r := w.c.Look().Run
+	w.pass(time.Minute)
+	w.c.Save(true)
+	w.open()
+	w.pass(time.Minute)
+	w.wall = right
+	w.pass(2 * day)
+	w.since(r, 2*day, 3*day)
 }
 
 // TestFile: what is read is what was written, damage is another clock, and slow drifting adds few steps.
