@@ -113,10 +113,11 @@ func TestFramesAfterRebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := n.Stats().CompactRuns
-		n.o.Compaction.Auto = true
-		defer func() { n.o.Compaction.Auto = false }()
-		if err := n.maintain(); err != nil {
-			t.Fatal(err)
+		for done := true; done; {
+			var err error
+			if done, err = n.compactNext(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		return n.Stats().CompactRuns - before
 	}
