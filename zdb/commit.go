@@ -1,6 +1,7 @@
 package zdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,14 +71,15 @@ func (r reader) Has(key []byte) (bool, error)  { return r.n.Has(r.ctx, key) }
 
 // publish puts a batch that is in the log into the overlay. commitMu is held.
 func (n *Namespace) publish(b *Batch, a wal.Appended) Commit {
-	c := Commit{First: a.First, Last: a.Last, Locations: make([]Location, b.Len())}
 	g := n.view.Load().tables[0]
 	first := g.Len() == 0
-	keep := n.keeper(b)
+	keep := n.outlive
+	if n.sharesBuffer(b) {
+		keep = func(p []byte) []byte { return p }
+	}
 	seq := a.First
-	for i, it := range b.b.Items() {
+	for _, it := range b.b.Items() {
 		loc := Location{Segment: a.Segment, Offset: a.Offset + int64(it.Value), Length: it.Length}
-		c.Locations[i] = loc
 		n.version++
 		e := overlay.Entry{
 			Key: keep(b.b.Key(it)), Delete: it.Delete, Given: b.time != 0, Seq: seq, Time: a.Time,
@@ -94,12 +96,15 @@ func (n *Namespace) publish(b *Batch, a wal.Appended) Commit {
 	if first || g.Bytes() >= n.db.o.OverlayBytes/2 {
 		n.poke()
 	}
-	return c
+	return Commit{First: a.First, Last: a.Last}
 }
 
-// keeper gives slices that outlive the batch: those of its buffer when most of it
-// stays in memory anyway, else copies, so that a large value is not held by its key.
-func (n *Namespace) keeper(b *Batch) func([]byte) []byte {
+// slabSize is how much memory the copied keys of batches get at a time.
+const slabSize = 4 << 10
+
+// sharesBuffer says whether the overlay may refer to the batch's buffer: when most of it stays in memory anyway. Else what stays is
+// copied, so that a large value is not held by its key.
+func (n *Namespace) sharesBuffer(b *Batch) bool {
 	stay := 0
 	for _, it := range b.b.Items() {
 		stay += len(b.b.Key(it))
@@ -107,16 +112,21 @@ func (n *Namespace) keeper(b *Batch) func([]byte) []byte {
 			stay += int(it.Length)
 		}
 	}
-	if b.b.Size() <= 2*stay+batch.HeaderSize+16*b.Len() {
-		b.shared = true
-		return func(p []byte) []byte { return p }
+	b.shared = b.b.Size() <= 2*stay+batch.HeaderSize+16*b.Len()
+	return b.shared
+}
+
+// outlive copies p to where it outlives the batch. commitMu is held.
+func (n *Namespace) outlive(p []byte) []byte {
+	if len(p) > slabSize/4 {
+		return bytes.Clone(p)
 	}
-	slab := make([]byte, 0, stay)
-	return func(p []byte) []byte {
-		at := len(slab)
-		slab = append(slab, p...)
-		return slab[at:len(slab):len(slab)]
+	if cap(n.slab)-len(n.slab) < len(p) {
+		n.slab = make([]byte, 0, slabSize)
 	}
+	at := len(n.slab)
+	n.slab = append(n.slab, p...)
+	return n.slab[at:len(n.slab):len(n.slab)]
 }
 
 func (n *Namespace) poke() {

@@ -40,6 +40,7 @@ type Namespace struct {
 
 	// commitMu: one batch at a time, so that its places in log and overlay agree.
 	commitMu sync.Mutex
+	slab     []byte // see outlive; guarded by commitMu
 	version  uint64
 
 	// snapMu is held for reading while a snapshot of overlay and index is taken,

@@ -34,8 +34,6 @@ type Entry struct {
 // Commit says what a batch became.
 type Commit struct {
 	First, Last Seq
-	// Locations has one element for each entry of the batch, in order; that of a delete has no length.
-	Locations []Location
 }
 
 // Head is a place in the log, always at the boundary of a batch.
