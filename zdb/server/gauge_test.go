@@ -38,6 +38,9 @@ func (ts *testServer) gauge(keys, size int) *gauge {
 }
 
 // during measures while f runs, and returns the times in order of length.
+// watched is how long it reads at least, from the beginning of what takes less: of 50 reads the longest would be the p99.
+const watched = 500 * time.Millisecond
+
 func (g *gauge) during(f func()) (took []time.Duration, ran time.Duration) {
 	t := g.ts.t
 	t.Helper()
@@ -66,6 +69,7 @@ func (g *gauge) during(f func()) (took []time.Duration, ran time.Duration) {
 	began := time.Now()
 	f()
 	ran = time.Since(began)
+	time.Sleep(watched - ran)
 	stop.Close()
 	derr := json.NewDecoder(in).Decode(&took)
 	if err := cmd.Wait(); err != nil || derr != nil {

@@ -8,10 +8,13 @@ import (
 
 // Tests that run beside others wait for the disk and for clocks more than they compute, so more of them run at once than there
 // are processors. Those that measure times, or count what the process has, run alone.
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
 	if task := os.Getenv(gaugeEnv); task != "" {
-		os.Exit(gaugeMain(task))
+		return gaugeMain(task)
 	}
+	defer SpareProcessor()()
 	flag.Parse()
 	atOnce := flag.Lookup("test.parallel")
 	given := false
@@ -19,5 +22,5 @@ func TestMain(m *testing.M) {
 	if !given {
 		atOnce.Value.Set("8")
 	}
-	os.Exit(m.Run())
+	return m.Run()
 }
