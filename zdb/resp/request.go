@@ -2,13 +2,14 @@ package resp
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 )
 
-// bufferSize is what a Reader keeps between requests. It holds more than a dozen pipelined writes of 4 KiB, so that one
-// read of the socket feeds as many commands, and it is small enough for thousands of idle connections.
-const bufferSize = 64 << 10
+// bufferSize is what a Reader keeps between requests. It holds sixteen pipelined writes of 4 KiB, so that one read of the
+// socket feeds as many commands, and it is small enough for thousands of idle connections.
+const bufferSize = 72 << 10
 
 // Source is where requests come from, usually a connection.
 type Source struct {
@@ -30,6 +31,7 @@ type Reader struct {
 	own   []byte // the standing buffer; buf is this one, or a larger one that was lent
 	start int    // where the current request begins in buf
 	r, w  int    // buf[r:w] has been read from the source and not yet decoded
+	whole bool   // only what has arrived is decoded; see ReadMore
 	spans []span
 	args  [][]byte
 	err   error // sticky: the stream has no known position after it
@@ -60,7 +62,7 @@ func (rd *Reader) Close() {
 }
 
 // ReadCommand returns the arguments of the next request, the command's name first. The slices belong to the Reader and
-// are valid until the next call. The error is io.EOF at a clean end, io.ErrUnexpectedEOF within a request, a
+// are valid until the next call of ReadCommand. The error is io.EOF at a clean end, io.ErrUnexpectedEOF within a request, a
 // *ProtocolError for bad framing, or what the source returned. Every error is final.
 func (rd *Reader) ReadCommand() ([][]byte, error) {
 	if rd.err != nil {
@@ -74,11 +76,39 @@ func (rd *Reader) ReadCommand() ([][]byte, error) {
 		return nil, err
 	}
 	rd.args = rd.args[:0]
+	return rd.arguments(), nil
+}
+
+// ReadMore returns the arguments of the next request if that has arrived whole and want takes it. Else the request is left
+// for ReadCommand, and so is what is wrong with it. It never waits. What ReadCommand and ReadMore returned before stays
+// valid until the next call of ReadCommand.
+func (rd *Reader) ReadMore(want func(args [][]byte) bool) ([][]byte, bool) {
+	if rd.err != nil || rd.r == rd.w {
+		return nil, false
+	}
+	back := rd.r
+	rd.start, rd.whole = rd.r, true
+	err := rd.decode()
+	rd.whole = false
+	if err == nil {
+		before := len(rd.args)
+		if args := rd.arguments(); want(args) {
+			return args, true
+		}
+		rd.args = rd.args[:before]
+	}
+	rd.r = back
+	return nil, false
+}
+
+// arguments appends the arguments of the request that was decoded last and returns them.
+func (rd *Reader) arguments() [][]byte {
+	before := len(rd.args)
 	for _, s := range rd.spans {
 		from := rd.start + s.off
 		rd.args = append(rd.args, rd.buf[from:from+s.n:from+s.n])
 	}
-	return rd.args, nil
+	return rd.args[before:len(rd.args):len(rd.args)]
 }
 
 func (rd *Reader) readCommand() error {
@@ -87,6 +117,10 @@ func (rd *Reader) readCommand() error {
 		rd.start, rd.r, rd.w = 0, 0, 0
 		rd.shrink()
 	}
+	return rd.decode()
+}
+
+func (rd *Reader) decode() error {
 	rd.spans = rd.spans[:0]
 	count, err := rd.header('*', errNotArray)
 	if err != nil {
@@ -188,9 +222,15 @@ func parseLength(kind byte, line []byte) (int, error) {
 	return v, nil
 }
 
+// errNotWhole ends the decoding of a request of which more is to come.
+var errNotWhole = errors.New("request has not arrived whole")
+
 // need returns when at least n undecoded bytes are in the buffer.
 func (rd *Reader) need(n int) error {
 	for rd.w-rd.r < n {
+		if rd.whole {
+			return errNotWhole
+		}
 		if err := rd.fill(rd.r - rd.start + n); err != nil {
 			return err
 		}

@@ -26,12 +26,15 @@ func commandsBy(r io.Reader, lim Limits, buffer int) ([][][]byte, error) {
 			}
 			return all, err
 		}
-		var copied [][]byte
-		for _, a := range args {
-			copied = append(copied, bytes.Clone(a))
-		}
-		all = append(all, copied)
+		all = append(all, cloned(args))
 	}
+}
+
+func cloned(args [][]byte) (copied [][]byte) {
+	for _, a := range args {
+		copied = append(copied, bytes.Clone(a))
+	}
+	return copied
 }
 
 func text(cmds [][][]byte) string {
@@ -126,7 +129,8 @@ func TestReadCommandLimits(t *testing.T) {
 
 func TestSourceHooks(t *testing.T) {
 	large := AppendCommand(nil, []byte("SET"), []byte("k"), make([]byte, 3*bufferSize))
-	lender := NewBuffers(4 * bufferSize)
+	const lent = 256 << 10 // the next power of two
+	lender := NewBuffers(lent)
 	var partials []bool
 	peak := int64(0)
 	src := Source{
@@ -150,12 +154,12 @@ func TestSourceHooks(t *testing.T) {
 	if partials[0] || partials[1] || !partials[2] {
 		t.Errorf("partial flags of the reads: %v", partials)
 	}
-	if peak != 4*bufferSize || lender.Lent() != 0 {
-		t.Errorf("memory lent: peak %d, now %d; want %d, 0", peak, lender.Lent(), 4*bufferSize)
+	if peak != lent || lender.Lent() != 0 {
+		t.Errorf("memory lent: peak %d, now %d; want %d, 0", peak, lender.Lent(), lent)
 	}
 	rd.Close()
 
-	refuse := Source{Reader: bytes.NewReader(large), Buffers: NewBuffers(4*bufferSize - 1)}
+	refuse := Source{Reader: bytes.NewReader(large), Buffers: NewBuffers(lent - 1)}
 	if _, err := NewReader(refuse, Limits{}).ReadCommand(); err != errOutOfBudget {
 		t.Errorf("refused memory: got %v, want %v", err, errOutOfBudget)
 	}
@@ -198,6 +202,82 @@ func TestMemoryFollowsArrival(t *testing.T) {
 			t.Errorf("%d bytes that arrived cost %d", len(in), n)
 		}
 		rd.Close()
+	}
+}
+
+// ReadMore gives what has arrived whole and is wanted, and leaves the rest, errors too, to ReadCommand.
+func TestReadMore(t *testing.T) {
+	stream := strings.Repeat("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", 40) + "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\nx"
+	rest := "\r\n*1\r\n$-1\r\n"
+	reads := 0
+	rd := NewReader(Source{
+		Reader:     io.MultiReader(strings.NewReader(stream), strings.NewReader(rest)),
+		BeforeRead: func(bool) error { reads++; return nil },
+	}, Limits{})
+	if _, ok := rd.ReadMore(func([][]byte) bool { return true }); ok || reads != 0 {
+		t.Fatalf("before anything has arrived: %v, %d reads", ok, reads)
+	}
+	first, err := rd.ReadCommand()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := [][][]byte{first}
+	isGet := func(args [][]byte) bool { return string(args[0]) == "GET" }
+	for {
+		args, ok := rd.ReadMore(isGet)
+		if !ok {
+			break
+		}
+		kept = append(kept, args)
+	}
+	if len(kept) != 40 || reads != 1 {
+		t.Errorf("%d commands in %d reads, want 40 in 1", len(kept), reads)
+	}
+	for i, args := range kept {
+		if len(args) != 2 || string(args[0]) != "GET" || string(args[1]) != "k" {
+			t.Fatalf("command %d became %q", i, args)
+		}
+	}
+	for i, want := range []string{"PING", "GET"} { // what was not wanted, and what had not arrived whole
+		if _, ok := rd.ReadMore(isGet); ok {
+			t.Errorf("%d: a command of which a part has come, or that is not wanted", i)
+		}
+		if args, err := rd.ReadCommand(); err != nil || string(args[0]) != want {
+			t.Errorf("%d: %q, %v", i, args, err)
+		}
+	}
+	if _, ok := rd.ReadMore(isGet); ok {
+		t.Error("a bad request was given")
+	}
+	for range 2 {
+		if _, err := rd.ReadCommand(); err != errNegative {
+			t.Errorf("bad request: %v", err)
+		}
+		if _, ok := rd.ReadMore(isGet); ok {
+			t.Error("something behind a bad request")
+		}
+	}
+}
+
+// runs is commands in runs of ReadMore, of which pick says which to take.
+func runs(r io.Reader, size int, pick func([][]byte) bool) (all [][][]byte, err error) {
+	rd := newReader(Source{Reader: r}, Limits{}, size)
+	for {
+		args, err := rd.ReadCommand()
+		if err != nil {
+			return all, err
+		}
+		run := [][][]byte{args}
+		for {
+			args, ok := rd.ReadMore(pick)
+			if !ok {
+				break
+			}
+			run = append(run, args)
+		}
+		for _, args := range run { // only now, when all of the run has been decoded
+			all = append(all, cloned(args))
+		}
 	}
 }
 
@@ -271,6 +351,13 @@ func FuzzReadCommand(f *testing.F) {
 		split, splitErr := commandsBy(iotest.OneByteReader(bytes.NewReader(in)), Limits{}, buffer)
 		if !reflect.DeepEqual(got, split) || err.Error() != splitErr.Error() {
 			t.Fatalf("at once: %s, %v; byte by byte: %s, %v", text(got), err, text(split), splitErr)
+		}
+		odd := func(args [][]byte) bool { return len(args[0])%2 == 1 }
+		for _, pick := range []func([][]byte) bool{odd, func([][]byte) bool { return true }} {
+			inRuns, runsErr := runs(bytes.NewReader(in), buffer, pick)
+			if !reflect.DeepEqual(got, inRuns) || err.Error() != runsErr.Error() {
+				t.Fatalf("one by one: %s, %v; in runs: %s, %v", text(got), err, text(inRuns), runsErr)
+			}
 		}
 		var out []byte
 		for _, c := range got {

@@ -30,8 +30,9 @@ func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *largeV
 	key, value := args[1], args[2]
 	defer s.ns.lock(key).Unlock()
 	defer s.announce()
-	old, ok := s.locate(eng, key, errInternal)
-	if !ok {
+	old, err := s.locate(eng, key)
+	if err != nil {
+		s.fail(errInternal)
 		return nil
 	}
 	// An unreadable value is neither the expected one nor another.
@@ -56,10 +57,14 @@ func (s *session) compareAndSet(eng *zdb.Namespace, args [][]byte) (rest *largeV
 	case old.exists && s.ns.set.Load().Worm:
 		s.fail(errWorm)
 	default:
-		if _, seq, ok := s.store(eng, key, value, old, time.Time{}); ok {
-			s.integer(1)
-			s.promise(from, seq, errWrite)
+		w := []write{{key: key, value: value, old: old}}
+		seq := s.store(eng, w, time.Time{})
+		if w[0].failed != "" {
+			s.fail(w[0].failed)
+			break
 		}
+		s.integer(1)
+		s.promise(from, seq, errWrite)
 	}
 	return nil
 }

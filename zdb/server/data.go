@@ -11,9 +11,8 @@ import (
 
 // cmdSet is SET key value [timestamp] → the key, or nil when the key had that very value. SETX is the same.
 func cmdSet(s *session, args [][]byte) {
-	key, value := args[1], args[2]
 	at, ok := s.timestamp(args, 3)
-	if !ok || !s.mayStore(key, value) {
+	if !ok || !s.mayStore(args[1], args[2]) {
 		return
 	}
 	eng := s.engine()
@@ -21,27 +20,44 @@ func cmdSet(s *session, args [][]byte) {
 		return
 	}
 	defer s.ns.release()
-	defer s.ns.lock(key).Unlock()
-	defer s.announce()
-	old, ok := s.locate(eng, key, errWrite)
-	if !ok {
-		return
+	sets, held := s.gather(args, at)
+	s.ns.lockAll(&held)
+	defer s.ns.unlockAll(&held)
+	for i := range sets {
+		s.consider(eng, &sets[i])
 	}
-	if old.exists && s.ns.set.Load().Worm {
-		s.fail(errWorm)
-		return
-	}
-	if same, err := s.holds(eng, key, &old, value); err == nil && same { // what cannot be read is replaced
+	seq := s.store(eng, sets, at)
+	for i := range sets {
+		w := &sets[i]
 		from := s.mark()
-		s.null()
-		s.promise(from, old.Seq, errWrite) // the repeated write is an acknowledgement like the first
+		switch {
+		case w.failed != "":
+			s.fail(w.failed)
+		case w.same:
+			s.null()
+			s.promise(from, w.old.Seq, errWrite) // the repeated write is an acknowledgement like the first
+		default:
+			s.bulk(w.key)
+			s.promise(from, seq, errWrite)
+		}
+	}
+	s.announceAll(sets)
+	clear(sets) // they hold on to the memory of values
+}
+
+// consider finds out what becomes of a SET: w.failed, w.same, or neither when it is to be stored.
+func (s *session) consider(eng *zdb.Namespace, w *write) {
+	var err error
+	if w.old, err = s.locate(eng, w.key); err != nil {
+		w.failed = errWrite
 		return
 	}
-	if stored, seq, ok := s.store(eng, key, value, old, at); ok {
-		from := s.mark()
-		s.bulk(stored)
-		s.promise(from, seq, errWrite)
+	if w.old.exists && s.ns.set.Load().Worm {
+		w.failed = errWorm
+		return
 	}
+	same, err := s.holds(eng, w.key, &w.old, w.value)
+	w.same = err == nil && same // what cannot be read is replaced
 }
 
 // timestamp reads the optional argument i, Unix seconds that only an admin may give. Unlike the original, which takes
@@ -92,18 +108,17 @@ func (o *oldEntry) payload() int64 {
 	return int64(o.Location.Length)
 }
 
-// locate looks the key up without its value. On failure it has answered.
-func (s *session) locate(eng *zdb.Namespace, key []byte, failed string) (oldEntry, bool) {
+// locate looks the key up without its value. A failure is logged and counted.
+func (s *session) locate(eng *zdb.Namespace, key []byte) (oldEntry, error) {
 	e, err := s.ns.locate(s.srv.ctx, eng, key)
 	switch {
 	case err == nil:
-		return oldEntry{e, true}, true
+		return oldEntry{e, true}, nil
 	case errors.Is(err, zdb.ErrNotFound):
-		return oldEntry{}, true
+		return oldEntry{}, nil
 	}
 	s.trouble("look up a key", err)
-	s.fail(failed)
-	return oldEntry{}, false
+	return oldEntry{}, err
 }
 
 // holds reports whether the entry of a key exists and has the given value. It reads only what has the right length.
@@ -137,55 +152,6 @@ func (s *session) holds(eng *zdb.Namespace, key []byte, e *oldEntry, value []byt
 	return bytes.Equal(present, value), nil
 }
 
-// store commits a value under the key's lock, within the quota, and returns the key that it has. On failure it has
-// answered.
-func (s *session) store(eng *zdb.Namespace, key, value []byte, old oldEntry, at time.Time) (stored []byte, seq zdb.Seq, ok bool) {
-	n := s.ns
-	sequential := n.sequential()
-	if sequential && !old.exists && len(key) > 0 {
-		s.fail(errUpdateOnly)
-		return nil, 0, false
-	}
-	delta := int64(len(value)) - old.payload()
-	if limit := n.set.Load().MaxSize; limit > 0 {
-		if err := n.count.ready(s.srv.ctx); err != nil {
-			s.trouble("count a namespace", err)
-			s.fail(errWrite)
-			return nil, 0, false
-		}
-		if !s.fits(delta) || !n.reserve(delta, limit) {
-			s.fail(errQuota)
-			return nil, 0, false
-		}
-	} else {
-		n.payload.Add(delta)
-	}
-	s.batch.Reset()
-	s.batch.SetTime(at)
-	var done zdb.Commit
-	var err error
-	if sequential {
-		key, done, err = n.commitID(s.srv.ctx, eng, s.batch, key, value)
-	} else {
-		s.batch.Set(key, value)
-		done, err = eng.Commit(s.srv.ctx, s.batch)
-	}
-	if err != nil {
-		n.payload.Add(-delta)
-		s.trouble("write", err)
-		s.fail(errWrite)
-		return nil, 0, false
-	}
-	if old.exists {
-		n.dirty.mark(old.Location.Segment)
-	} else {
-		n.adjust(1, key, 0)
-	}
-	n.sets.Add(1)
-	n.setBytes.Add(int64(len(value)))
-	return key, done.Last, true
-}
-
 // cmdDel is DEL key [timestamp] → OK.
 func cmdDel(s *session, args [][]byte) {
 	key := args[1]
@@ -208,8 +174,9 @@ func cmdDel(s *session, args [][]byte) {
 	defer n.release()
 	defer n.lock(key).Unlock()
 	defer s.announce()
-	old, ok := s.locate(eng, key, errDelete)
-	if !ok {
+	old, err := s.locate(eng, key)
+	if err != nil {
+		s.fail(errDelete)
 		return
 	}
 	from := s.mark()

@@ -14,6 +14,7 @@ type command struct {
 	full     bool // no argument may be empty
 	admin    bool
 	few      string // error for too few, when it is not errArity
+	together bool   // several in a row may be executed at once; see gather
 	run      func(s *session, args [][]byte)
 }
 
@@ -34,8 +35,8 @@ var commands = named(map[string]*command{
 	"MASTER":      {min: 1, admin: true, run: func(s *session, _ [][]byte) { s.fail(errMaster) }},
 	"AUTH":        {min: 1, run: cmdAuth},
 	"*":           {min: 1, run: func(s *session, _ [][]byte) { s.fail(errNotACommand) }},
-	"SET":         {min: 3, max: 4, run: cmdSet},
-	"SETX":        {min: 3, max: 4, run: cmdSet},
+	"SET":         {min: 3, max: 4, together: true, run: cmdSet},
+	"SETX":        {min: 3, max: 4, together: true, run: cmdSet},
 	"CAS":         {min: 3, max: 4, run: cmdCAS},
 	"GET":         {min: 2, max: 2, full: true, run: cmdGet},
 	"MGET":        {min: 2, few: errArguments, run: cmdMGet},
@@ -117,8 +118,12 @@ func (s *session) run(c *command, args [][]byte) {
 		c.run(s, args)
 	} else {
 		began := time.Now()
+		s.joined = s.joined[:0]
 		c.run(s, args)
 		s.srv.metrics.observe(c, began)
+		for _, c := range s.joined {
+			s.srv.metrics.observe(c, began)
+		}
 	}
 	if s.reserved > 0 {
 		s.grew()

@@ -29,8 +29,9 @@ func (s *session) about(key []byte, found func(eng *zdb.Namespace, e oldEntry), 
 		return
 	}
 	defer s.ns.release()
-	e, ok := s.locate(eng, key, errInternal)
-	if !ok {
+	e, err := s.locate(eng, key)
+	if err != nil {
+		s.fail(errInternal)
 		return
 	}
 	from := s.mark()

@@ -158,7 +158,7 @@ func (n *namespace) stopWork() {
 
 // lock takes the lock of a key.
 func (n *namespace) lock(key []byte) *sync.Mutex {
-	mu := &n.keys[maphash.Bytes(keySeed, key)%keyLocks]
+	mu := &n.keys[stripeOf(key)]
 	mu.Lock()
 	return mu
 }

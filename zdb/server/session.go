@@ -42,6 +42,8 @@ type session struct {
 	over     bool  // the namespace is at its limit; see mayGrow
 
 	batch    *zdb.Batch // reused by writes
+	sets     []write    // likewise; see gather
+	joined   []*command // executed together with the command that runs
 	scratch  []byte     // for comparing values
 	commands int64      // executed and not yet published
 	read     uint64     // bytes published

@@ -135,6 +135,17 @@ func (s *session) announce() {
 	}
 }
 
+// announceAll announces SETs that were executed together, in their order. Their keys are locked.
+func (s *session) announceAll(sets []write) {
+	if s.srv.watch.any.Load() == 0 {
+		return
+	}
+	for i := range sets {
+		s.command, s.args, s.announced = sets[i].command, sets[i].args, false
+		s.announce()
+	}
+}
+
 // tell sends a session the end of its WAIT.
 func (s *session) tell(message []byte) { s.out.inject(message, mirrorBacklog) }
 

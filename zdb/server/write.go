@@ -1,0 +1,177 @@
+package server
+
+import (
+	"bytes"
+	"hash/maphash"
+	"math/bits"
+	"time"
+
+	"qsfs/zdb"
+)
+
+// SETs of one connection that have arrived together are committed together: one write to the log, one frame and one turn at
+// the commit lock for all of them. Each is checked and answered by itself and in order, as if it had come alone.
+
+const (
+	// togetherMost and togetherBytes bound how many SETs and bytes of values are committed together.
+	togetherMost  = 128
+	togetherBytes = 256 << 10
+)
+
+// A write is one SET or CAS on its way.
+type write struct {
+	command    *command
+	args       [][]byte
+	key, value []byte
+	old        oldEntry // what it found
+	same       bool     // the key has that value already
+	failed     string   // the error it is answered with
+}
+
+func (w *write) stores() bool { return w.failed == "" && !w.same }
+
+// stripes is a set of the locks of a namespace's keys.
+type stripes [keyLocks / 64]uint64
+
+func stripeOf(key []byte) int { return int(maphash.Bytes(keySeed, key) % keyLocks) }
+
+func (h *stripes) has(i int) bool { return h[i/64]>>(i%64)&1 != 0 }
+
+func (h *stripes) add(i int) { h[i/64] |= 1 << (i % 64) }
+
+// lockAll takes locks of keys. Who takes several takes them in this order.
+func (n *namespace) lockAll(h *stripes) {
+	for i, word := range h {
+		for ; word != 0; word &= word - 1 {
+			n.keys[64*i+bits.TrailingZeros64(word)].Lock()
+		}
+	}
+}
+
+func (n *namespace) unlockAll(h *stripes) {
+	for i, word := range h {
+		for ; word != 0; word &= word - 1 {
+			n.keys[64*i+bits.TrailingZeros64(word)].Unlock()
+		}
+	}
+}
+
+// gather returns the SET that is executed and those that can be committed with it: they have arrived whole behind it,
+// without another command in between, and set other keys. It also returns their locks, which it does not take.
+func (s *session) gather(args [][]byte, at time.Time) (sets []write, held stripes) {
+	sets = append(s.sets[:0], write{command: s.command, args: args, key: args[1], value: args[2]})
+	held.add(stripeOf(args[1]))
+	if !at.IsZero() || s.ns.sequential() || s.ns.limit() > 0 { // a time is the batch's, ids and quota go one by one
+		s.sets = sets
+		return sets, held
+	}
+	size := len(args[2])
+	var c *command
+	var stripe int
+	joins := func(args [][]byte) bool {
+		if c = s.srv.find(args[0]); c == nil || !c.together || len(args) != 3 {
+			return false
+		}
+		key := args[1]
+		if size += len(args[2]); size > togetherBytes || len(key) == 0 || len(key) > maxKey {
+			return false
+		}
+		if stripe = stripeOf(key); held.has(stripe) {
+			for i := range sets {
+				if bytes.Equal(sets[i].key, key) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	for len(sets) < togetherMost {
+		args, ok := s.rd.ReadMore(joins)
+		if !ok {
+			break
+		}
+		held.add(stripe)
+		sets = append(sets, write{command: c, args: args, key: args[1], value: args[2]})
+		s.commands++
+		if s.srv.metrics != nil {
+			s.joined = append(s.joined, c)
+		}
+	}
+	s.sets = sets
+	return sets, held
+}
+
+// store commits those of sets that are to be stored, in one batch, under their keys' locks and within the quota. When that
+// fails, it says so in each of them. A key that the namespace gave is noted.
+func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb.Seq) {
+	refuse := func(text string) {
+		for i := range sets {
+			if sets[i].stores() {
+				sets[i].failed = text
+			}
+		}
+	}
+	n := s.ns
+	s.batch.Reset()
+	s.batch.SetTime(at)
+	sequential := n.sequential()
+	count, delta := 0, int64(0)
+	for i := range sets {
+		w := &sets[i]
+		if !w.stores() {
+			continue
+		}
+		if sequential && !w.old.exists && len(w.key) > 0 {
+			w.failed = errUpdateOnly
+			continue
+		}
+		count++
+		delta += int64(len(w.value)) - w.old.payload()
+		if !sequential {
+			s.batch.Set(w.key, w.value)
+		}
+	}
+	if count == 0 {
+		return 0
+	}
+	if limit := n.set.Load().MaxSize; limit > 0 {
+		if err := n.count.ready(s.srv.ctx); err != nil {
+			s.trouble("count a namespace", err)
+			refuse(errWrite)
+			return 0
+		}
+		if !s.fits(delta) || !n.reserve(delta, limit) {
+			refuse(errQuota)
+			return 0
+		}
+	} else {
+		n.payload.Add(delta)
+	}
+	var done zdb.Commit
+	var err error
+	if sequential { // one alone; see gather
+		sets[0].key, done, err = n.commitID(s.srv.ctx, eng, s.batch, sets[0].key, sets[0].value)
+	} else {
+		done, err = eng.Commit(s.srv.ctx, s.batch)
+	}
+	if err != nil {
+		n.payload.Add(-delta)
+		s.trouble("write", err)
+		refuse(errWrite)
+		return 0
+	}
+	for i := range sets {
+		w := &sets[i]
+		if !w.stores() {
+			continue
+		}
+		if w.old.exists {
+			n.dirty.mark(w.old.Location.Segment)
+		} else {
+			n.adjust(1, w.key, 0)
+		}
+		n.sets.Add(1)
+		n.setBytes.Add(int64(len(w.value)))
+	}
+	return done.Last
+}
