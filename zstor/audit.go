@@ -235,7 +235,7 @@ func (s *Store) auditFiles(ctx context.Context, node string, d *doubt) (again bo
 
 // auditHolding looks at what a node should hold of an object: what it does not claim to have is made again, byte for
 // byte, from k others. What it claims is read back: all of it on a node that is another one than it was, or that
-// promises nothing by its acknowledgement; otherwise one stripe, and all when that one is not good. made is when
+// promises nothing by its acknowledgement; of a node of which nothing was known one stripe, and all when that one is not good. made is when
 // something was made again earlier that only counts once it was read.
 func (s *Store) auditHolding(ctx context.Context, node string, d *doubt, m *record.Manifest, made time.Time) (again bool, err error) {
 	for _, h := range m.Nodes {
@@ -251,7 +251,7 @@ func (s *Store) auditHolding(ctx context.Context, node string, d *doubt, m *reco
 		if err != nil {
 			return false, err
 		}
-		every := d.other || !onAck || !made.IsZero()
+		every := !d.sample || !onAck || !made.IsZero()
 		var bad []uint32
 		if !every && len(claimed) > 0 {
 			bad, err = s.notGood(ctx, m, int(h.Index), []uint32{claimed[rand.IntN(len(claimed))]})
@@ -262,6 +262,9 @@ func (s *Store) auditHolding(ctx context.Context, node string, d *doubt, m *reco
 		}
 		if err != nil {
 			return false, err
+		}
+		if h.State == record.Confirmed && len(absent)+len(bad) > 0 {
+			s.lacks(node, d)
 		}
 		if err := s.remake(ctx, m, int(h.Index), append(absent, bad...)); err != nil {
 			return false, err

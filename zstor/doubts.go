@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"qsfs/zstor/internal/backend"
 	"qsfs/zstor/internal/note"
 	"qsfs/zstor/internal/record"
 	"qsfs/zstor/internal/transfer"
@@ -24,8 +25,16 @@ const nodesFile = "nodes"
 type notedNode struct {
 	Incarnation string `json:"incarnation"`
 	Entries     int64  `json:"entries"`
-	// Doubt: the node turned out to be another one, and not all of what it should hold was looked at since.
+	// Doubt: not all of what the node should hold was looked at since the note was made: it turned out to be another one.
 	Doubt bool `json:"doubt,omitempty"`
+	// Unknown: it is in doubt because nothing was known of it when it was seen first. Only of such a node the incarnation
+	// says something all the same: with another one it was wiped since, whatever it held before.
+	Unknown bool `json:"unknown,omitempty"`
+}
+
+// sameAs reports whether what a node says of itself is what was noted.
+func (n notedNode) sameAs(info backend.Info) bool {
+	return n.Incarnation == info.Incarnation && (info.Incarnation != "" || info.Entries >= n.Entries/2)
 }
 
 // everyFile stands for all files stored by name in a list of objects.
@@ -41,11 +50,14 @@ type doubt struct {
 	// other: the node is known to be another one than it was, or to have lost something. Otherwise nothing is known of
 	// it, as after a recovery on a new machine.
 	other bool
-	items map[string]time.Time       // names of objects → when something was made again that is to be read back; zero: nothing was
-	owed  int64                      // the round that ships the tails anew; see forceRound
-	tails map[record.Generation]bool // what they stood on when the doubt arose
-	tries int
-	next  time.Time // no try before
+	// sample: it began as a doubt about a node of which nothing was known, so one shard of each object is read back, not all.
+	sample bool
+	idle   bool                       // nothing but files, of which there may be none, was dispersed when it arose
+	items  map[string]time.Time       // names of objects → when something was made again that is to be read back; zero: nothing was
+	owed   int64                      // the round that ships the tails anew; see forceRound
+	tails  map[record.Generation]bool // what they stood on when the doubt arose
+	tries  int
+	next   time.Time // no try before
 }
 
 // doubtBook knows which confirmations do not count: those of nodes that were wiped or replaced since they gave them.
@@ -58,7 +70,16 @@ type doubtBook struct {
 	lives map[string]int64 // the life of each node that was last looked at
 	nodes map[string]*doubt
 	noted map[string]notedNode
-	saved time.Time
+	// changes counts those of noted, written how many of them the file has.
+	changes, written int64
+	saved            time.Time
+	failed           bool // to write it, the last time
+}
+
+// note changes the line of a node. The caller holds mu, and saves afterwards.
+func (b *doubtBook) note(node string, n notedNode) {
+	b.noted[node] = n
+	b.changes++
 }
 
 func (b *doubtBook) init(noted map[string]notedNode) {
@@ -71,6 +92,20 @@ func (b *doubtBook) reset() {
 	defer b.mu.Unlock()
 	clear(b.lives)
 	clear(b.nodes)
+}
+
+// replace takes up another note, of a state directory that has taken the place of the one before.
+func (b *doubtBook) replace(noted map[string]notedNode) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.noted, b.written = noted, b.changes
+}
+
+// looked reports whether the node was looked at in this life of it.
+func (b *doubtBook) looked(node string, life int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lives[node] == life
 }
 
 // of tells whether an object is in doubt on a node, and whether that node is known to be another one.
@@ -108,14 +143,16 @@ func (b *doubtBook) unknown() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, d := range b.nodes {
-		if !d.other {
+		if !d.other && !d.idle {
 			n = max(n, len(d.items))
 		}
 	}
 	return n
 }
 
-// lookAtNodes notices nodes that are others than they were, and puts everything that is dispersed in doubt on them.
+// lookAtNodes notices nodes that are others than they were, and puts everything that is dispersed in doubt on them. When
+// it returns, what this process goes by is on disk: no status and no consent is given that a later process, which finds
+// a node wiped, would not know to be void.
 func (s *Store) lookAtNodes() {
 	if !s.working() {
 		return
@@ -132,14 +169,19 @@ func (s *Store) lookAtNodes() {
 		live := s.dispersed() // after the look at the life: what enters a cut later looks for itself
 		b := &s.doubts
 		b.mu.Lock()
-		b.lives[id] = life
-		was, known := b.noted[id]
-		same := known && !was.Doubt && was.Incarnation == info.Incarnation && (info.Incarnation != "" || info.Entries >= was.Entries/2)
-		if seen == 0 && life == 1 && same {
+		if b.lives[id] >= life { // somebody else was here meanwhile
 			b.mu.Unlock()
 			continue
 		}
-		d := &doubt{life: life, incarnation: info.Incarnation, other: known || life > 1, items: map[string]time.Time{}}
+		b.lives[id] = life
+		was, known := b.noted[id]
+		same := seen == 0 && life == 1 && known && was.sameAs(info)
+		if same && !was.Doubt {
+			b.mu.Unlock()
+			continue
+		}
+		unknown := life == 1 && !known || same && was.Unknown
+		d := &doubt{life: life, incarnation: info.Incarnation, other: !unknown, sample: unknown, items: map[string]time.Time{}}
 		for _, o := range live {
 			d.items[o] = time.Time{}
 		}
@@ -149,15 +191,16 @@ func (s *Store) lookAtNodes() {
 			d.owed = s.forceRound()
 			d.items[theTails] = time.Time{}
 		}
+		d.idle = len(d.items) == 1
+		b.note(id, notedNode{Incarnation: info.Incarnation, Entries: info.Entries, Doubt: true, Unknown: unknown})
 		if d.other {
-			b.noted[id] = notedNode{Incarnation: info.Incarnation, Doubt: true}
 			s.log.Warn("a node is not what it was: what it held is looked for, and made again where it is missing", "node", id, "objects", len(live))
 		}
 		changed = true
 		b.mu.Unlock()
 	}
+	s.saveNodesNote()
 	if changed {
-		s.saveNodesNote()
 		kick(s.kickAudit)
 	}
 }
@@ -191,8 +234,9 @@ func (s *Store) doubtObject(node, object string) {
 	if d == nil {
 		d = &doubt{life: life, incarnation: info.Incarnation, other: true, items: map[string]time.Time{}}
 		b.nodes[node] = d
-		b.noted[node] = notedNode{Incarnation: info.Incarnation, Doubt: true}
+		b.note(node, notedNode{Incarnation: info.Incarnation, Doubt: true})
 	}
+	d.other = true
 	_, had := d.items[object]
 	if !had {
 		d.items[object] = time.Time{}
@@ -203,6 +247,16 @@ func (s *Store) doubtObject(node, object string) {
 		s.saveNodesNote()
 	}
 	kick(s.kickAudit)
+}
+
+// lacks notes that a node of which nothing was known turned out to lack what it had confirmed.
+func (s *Store) lacks(node string, d *doubt) {
+	s.doubts.mu.Lock()
+	defer s.doubts.mu.Unlock()
+	if !d.other {
+		d.other = true
+		s.log.Warn("a node lacks what it confirmed: what it held is looked for, and made again where it is missing", "node", node, "objects", len(d.items))
+	}
 }
 
 // doubtRenewed puts a finished generation in doubt on nodes that changed while it was sent.
@@ -225,9 +279,10 @@ func (s *Store) trust(node string, d *doubt) {
 		return
 	}
 	delete(b.nodes, node)
-	b.noted[node] = notedNode{Incarnation: d.incarnation, Entries: info.Entries}
+	b.note(node, notedNode{Incarnation: d.incarnation, Entries: info.Entries})
+	other := d.other
 	b.mu.Unlock()
-	if d.other {
+	if other {
 		s.log.Info("a node that was another one has what it should hold again", "node", node)
 	}
 	s.saveNodesNote()
@@ -238,7 +293,6 @@ func (s *Store) noteEntries() {
 	b := &s.doubts
 	b.mu.Lock()
 	due := time.Since(b.saved) > time.Minute
-	changed := false
 	for id, n := range b.noted {
 		p := s.peers[id]
 		if !due || p == nil || n.Doubt || n.Incarnation != "" || b.nodes[id] != nil {
@@ -246,14 +300,11 @@ func (s *Store) noteEntries() {
 		}
 		if life, info := p.Life(); life == b.lives[id] && info.Entries != n.Entries {
 			n.Entries = info.Entries
-			b.noted[id] = n
-			changed = true
+			b.note(id, n)
 		}
 	}
 	b.mu.Unlock()
-	if changed {
-		s.saveNodesNote()
-	}
+	s.saveNodesNote()
 }
 
 func (s *Store) nodesPath() string { return filepath.Join(s.state, localDir, nodesFile) }
@@ -273,19 +324,31 @@ func (s *Store) readNodesNote() map[string]notedNode {
 	return out
 }
 
-// saveNodesNote writes the note. A failure is no error: an older note makes more doubts, not fewer, but for a doubt
-// that is not on it yet.
+// saveNodesNote writes the note, if it has changed; changes that another one is writing are on disk when it returns. A
+// failure is no error: an older note makes more doubts, not fewer, but for a doubt that is not on it yet. It is tried again.
 func (s *Store) saveNodesNote() {
 	b := &s.doubts
 	b.saveMu.Lock()
 	defer b.saveMu.Unlock()
 	b.mu.Lock()
-	noted := maps.Clone(b.noted)
+	noted, changes, again := maps.Clone(b.noted), b.changes, b.failed
+	if b.written == changes {
+		b.mu.Unlock()
+		return
+	}
 	b.saved = time.Now()
 	b.mu.Unlock()
-	if err := note.JSON(s.nodesPath(), noted); err != nil {
-		s.log.Warn("cannot note the nodes", "error", err)
+	err := note.JSON(s.nodesPath(), noted)
+	if err != nil {
+		if !again {
+			s.log.Warn("cannot note the nodes", "error", err)
+		}
 		_ = os.Remove(s.nodesPath()) // then nothing is known, which is looked into
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed = err != nil; err == nil {
+		b.written = changes
 	}
 }
 

@@ -125,6 +125,8 @@ func (s *Store) healthyConfirmed(ctx context.Context, m *record.Manifest) (int, 
 			} else if len(absent) > 0 {
 				why = fmt.Sprintf("%s has lost %d of its shards", h.Node, len(absent))
 				s.doubtObject(h.Node, m.Object)
+			} else if life, _ := p.Life(); !s.doubts.looked(h.Node, life) {
+				why = h.Node + " came up, or became another one, just now"
 			}
 		}
 		if why == "" {

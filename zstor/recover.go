@@ -142,6 +142,7 @@ func (s *Store) forsake() {
 	s.set.Disown()
 	s.newBase = nil
 	s.adoptCut(nil, nil)
+	s.doubts.replace(s.readNodesNote())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.att, s.fenced, s.problem, s.paid = nil, nil, nil, s.owed

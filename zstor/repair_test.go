@@ -55,7 +55,7 @@ func TestTailOnNodesThatNothingIsKnownOf(t *testing.T) {
 	if r := a.attach(); r.Verdict != client.Verified {
 		t.Fatal(r)
 	}
-	a.eventually("all was looked at", func() bool { return len(a.store.readNodesNote()) == 6 && a.store.doubts.unknown() == 0 })
+	a.wantKnown()
 	a.wantSafe()
 	a.wantRecoveredWithout(0, 5)
 	w.neverTwo()

@@ -56,6 +56,9 @@ func judgeSafety(st *client.Status) {
 		st.Safety = client.Degraded
 		st.Headline = fmt.Sprintf("All data survives the loss of %s more; the policy promises more than that.", losses(st))
 		st.Advice = append(nodeAdvice(down), renewed...)
+	case st.Objects.Unknown > 0:
+		st.Safety = client.Degraded
+		st.Headline = fmt.Sprintf("It is being looked at whether the nodes still hold what they confirmed: %s to go.", count(st.Objects.Unknown, "object"))
 	case st.Pending.Bytes > 0:
 		st.Safety = client.Shipping
 		st.Headline = fmt.Sprintf("Safe up to %s ago; %s are on their way.", round(st.Pending.Age), size(st.Pending.Bytes))

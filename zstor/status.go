@@ -187,7 +187,8 @@ func (s *Store) statusObjects(st *client.Status) {
 			st.Objects.Unconfirmed++
 		}
 	}
-	unknown := min(s.doubts.unknown(), max(total, 0))
+	st.Objects.Unknown = s.doubts.unknown()
+	unknown := min(st.Objects.Unknown, max(total, 0))
 	st.Objects.Unconfirmed += unknown
 	total -= unknown
 	for k := range s.lostNow() {

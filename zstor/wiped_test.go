@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -103,11 +104,42 @@ func refuse(n *memnode.Node) {
 	})
 }
 
+// wantKnown waits until all that any node may have lost was looked at, and the note says so.
+func (m *machine) wantKnown() {
+	m.t.Helper()
+	m.eventually("the note trusts all nodes", func() bool {
+		noted := m.store.readNodesNote()
+		for _, n := range noted {
+			if n.Doubt {
+				return false
+			}
+		}
+		return len(noted) == len(m.nodes)
+	})
+}
+
+// noFileList makes the list of files by name fail on all metadata nodes, so that no look at a node comes to its end.
+func (m *machine) noFileList() {
+	prefix := m.store.sealer.KindPrefix(m.store.sealer.KeyEpoch(), record.KindManifest)
+	for _, n := range m.metas {
+		n.SetFault(func(op string, name []byte) error {
+			if op == "list" && bytes.Equal(name, prefix) {
+				return backend.ErrRefused
+			}
+			return nil
+		})
+	}
+}
+
 // dispersedWorld is a machine with two sealed data segments, the first of them evicted, metadata, and a stored file.
-func dispersedWorld(t *testing.T) (*world, *machine) {
+func dispersedWorld(t *testing.T, before ...func(*machine)) (*world, *machine) {
 	t.Helper()
 	w := newWorld(t)
-	a := w.machine().start().format().mustMount()
+	a := w.machine().start()
+	for _, f := range before {
+		f(a)
+	}
+	a.format().mustMount()
 	a.fill()
 	a.fs.seal(nsData)
 	a.fs.write(nsData, 5)
@@ -206,6 +238,101 @@ func TestWipedWhileZstorIsOff(t *testing.T) {
 	a.wantSafe()
 	a.wantHeld(4, before)
 	w.neverTwo()
+}
+
+// TestWipedBeforeItWasLookedAt: the kill comes before the first look at any node has ended. Status said "safe", so the note
+// has the incarnations all the same, and the later process knows that the node is another one.
+func TestWipedBeforeItWasLookedAt(t *testing.T) {
+	t.Parallel()
+	w, a := dispersedWorld(t, (*machine).noFileList)
+	before := a.held(4, "kept")
+	for id, n := range a.store.readNodesNote() {
+		if !n.Doubt || !n.Unknown {
+			t.Errorf("%s: the look at it has ended: %+v", id, n)
+		}
+	}
+	a.kill()
+	for _, n := range w.metas {
+		n.SetFault(nil)
+	}
+	w.nodes[4].Wipe()
+	refuse(w.nodes[4])
+	a.start().mustMount()
+	a.eventually("status knows", func() bool {
+		st := a.status()
+		if st.Safety == client.Safe {
+			t.Fatalf("%s, with a node that was wiped", st.Headline)
+		}
+		return st.Objects.Degraded >= 3 && st.SurvivableNodes == 1
+	})
+	w.nodes[4].SetFault(nil)
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	a.wantSafe()
+	a.wantHeld(4, before)
+	a.wantKnown()
+	w.neverTwo()
+}
+
+// TestWipedAndTheNoteLost: nothing says that a node is another one than it was. Status does not take it for what it was
+// before it was looked at, and says what it lacks when it was.
+func TestWipedAndTheNoteLost(t *testing.T) {
+	t.Parallel()
+	w, a := dispersedWorld(t)
+	before := a.held(4, "kept")
+	path := a.store.nodesPath()
+	a.kill()
+	a.must(os.Remove(path))
+	w.nodes[4].Wipe()
+	refuse(w.nodes[4])
+	a.start().mustMount()
+	a.eventually("status knows", func() bool {
+		st := a.status()
+		if st.Safety == client.Safe {
+			t.Fatalf("%s, with a node that was wiped", st.Headline)
+		}
+		return st.Objects.Degraded >= 1 && st.SurvivableNodes == 1
+	})
+	if a.consent(1) {
+		t.Error("consent while a node lacks its shards")
+	}
+	w.nodes[4].SetFault(nil)
+	a.fs.write(nsMeta, 1)
+	a.mustShip()
+	a.wantSafe()
+	a.wantHeld(4, before)
+	a.wantKnown()
+	w.neverTwo()
+}
+
+// TestNoteBeforeItCounts: whoever has looked at the nodes goes by a note that is on disk, also when somebody else is
+// writing it.
+func TestNoteBeforeItCounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.machine().start().format().mustMount()
+	a.wantKnown()
+	b := &a.store.doubts
+	for range 20 {
+		b.saveMu.Lock()
+		b.mu.Lock()
+		clear(b.noted)
+		clear(b.lives)
+		clear(b.nodes)
+		a.must(os.WriteFile(a.store.nodesPath(), []byte("{}"), 0o600))
+		b.mu.Unlock()
+		b.saveMu.Unlock()
+		var grp sync.WaitGroup
+		for range 4 {
+			grp.Go(func() {
+				a.store.lookAtNodes()
+				if n := len(a.store.readNodesNote()); n != len(w.nodes) {
+					t.Errorf("the note knows %d nodes", n)
+				}
+			})
+		}
+		grp.Wait()
+	}
 }
 
 // TestKilledWhileFilling: a process that ends in the middle leaves a note that the next one goes on with.
@@ -423,13 +550,19 @@ func TestUnknownNodesAreLookedAt(t *testing.T) {
 	refuse(w.nodes[1])
 	b := w.recover()
 	b.mustMount()
-	b.eventually("an object is not taken for confirmed", func() bool { return b.status().Objects.Unconfirmed > 0 })
+	b.eventually("an object is not taken for confirmed", func() bool {
+		st := b.status()
+		if st.Safety == client.Safe {
+			t.Fatalf("%s, with a node that was wiped", st.Headline)
+		}
+		return st.Objects.Unconfirmed+st.Objects.Degraded > 0
+	})
 	if d, _ := b.store.doubts.of(b.store.order[1], "zdbfs-data/0"); !d {
 		t.Error("the wiped node is trusted")
 	}
 	w.nodes[1].SetFault(nil)
 	b.wantSafe()
-	b.eventually("nothing is in doubt", func() bool { return b.store.doubts.unknown() == 0 })
+	b.wantKnown()
 	b.wantHeld(1, before)
 	b.wantRecovered(want)
 	w.neverTwo()
@@ -461,9 +594,8 @@ func TestLostNote(t *testing.T) {
 	if n := puts.Load(); n > 0 {
 		t.Errorf("%d shards were made again, though nothing was missing", n)
 	}
-	a.eventually("nothing is in doubt", func() bool { return len(a.store.readNodesNote()) == 6 })
-	got := a.store.readNodesNote()
-	if len(got) != 6 || got[a.store.order[0]].Doubt || got[a.store.order[0]].Incarnation == "" {
+	a.wantKnown()
+	if got := a.store.readNodesNote(); got[a.store.order[0]].Incarnation == "" {
 		t.Errorf("the note says %v", got)
 	}
 }

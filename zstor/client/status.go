@@ -11,7 +11,7 @@ const (
 	Safe Safety = "safe"
 	// Shipping: everything is well, the newest changes are on their way.
 	Shipping Safety = "shipping"
-	// Degraded: all data survives, but fewer losses than the policy promises.
+	// Degraded: all data survives, but fewer losses than the policy promises, or that is not known yet.
 	Degraded Safety = "degraded"
 	// AtRisk: data is only on this machine and does not get away.
 	AtRisk Safety = "at risk"
@@ -106,6 +106,9 @@ type ObjectStatus struct {
 	Degraded    int `json:"degraded"`
 	Fallback    int `json:"fallback"`
 	Unconfirmed int `json:"unconfirmed"`
+	// Unknown is how much is still to be looked at on nodes of which this machine knows nothing, as after a recovery: objects,
+	// all files as one more, all tails as one more. Segments among them count as unconfirmed.
+	Unknown int `json:"unknown,omitempty"`
 	// Lost is how many cannot be had from the nodes: fewer than k good shards, or no manifest.
 	Lost int `json:"lost,omitempty"`
 	// Gone is how many of those have no local copy either.
