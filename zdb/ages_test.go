@@ -1,15 +1,12 @@
 package zdb
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"qsfs/zdb/internal/clock"
 	"qsfs/zdb/internal/vfs"
 )
 
@@ -47,8 +44,8 @@ func TestWrongClock(t *testing.T) {
 	r.ns.Retention = &Retention{KeepFor: 30 * day}
 	n := r.open()
 	pass := func(d time.Duration) {
-		for step := d / 30; d > 0; d -= step {
-			w.pass(step, step)
+		for ; d > 0; d -= 10 * time.Minute {
+			w.pass(10*time.Minute, 10*time.Minute)
 			n.policy()
 		}
 	}
@@ -105,123 +102,229 @@ func TestWrongClock(t *testing.T) {
 		kept("after 31 days", key, 0)
 	}
 
-	// Switched off for months: what was there goes after a day, what comes meanwhile stays.
+	// Switched off for a week: that counts after a day, for what was there a day before. What comes meanwhile stays.
 	write("b")
+	pass(12 * day)
+	write("last")
 	r.close()
-	w.pass(100*day, 0)
+	w.pass(7*day, 0)
 	n = r.open()
 	write("c")
-	kept("after a pause", "b", 2)
 	pass(22 * time.Hour)
 	kept("not yet a day after a pause", "b", 2)
-	pass(3 * time.Hour)
-	kept("a day after a pause", "b", 0)
-	kept("a day after a pause", "c", 2)
-	pass(27 * day)
+	pass(10*day - 2*time.Hour)
+	kept("29 days and some hours after it", "b", 2)
+	pass(day)
+	kept("after 30 days", "b", 0)
+	kept("after 30 days", "last", 2)
+	pass(17 * day)
 	kept("before its time", "c", 2)
-	n.saveAges(true) // else up to a minute is lost
+	kept("before its time", "last", 2)
+	n.db.clock.Save(true) // else up to ten minutes are lost
 	r.kill()
 	n = r.open()
 	pass(4 * day)
 	kept("after its time", "c", 0)
+	kept("after its time", "last", 0)
 }
 
-// TestAgesOfOld: a store from before ages were counted has the times in the log only. They count, but not for a day.
+// TestAgesOfOld: of a store from before ages were counted, or that lost them, nothing is old. The times in the log are those of a wall clock.
 func TestAgesOfOld(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, lost := range [][]string{{"ns/" + agesName}, {clockName}, {"ns/" + agesName, clockName}} {
+		r := newRig(t)
+		w := &worldClock{wall: time.Unix(1000, 0)}
+		r.o.clock = w.now
+		r.ns.Retention = &Retention{KeepFor: 30 * day}
+		n := r.open()
+		put(t, n, "k", "value")
+		del(t, n, "k")
+		b := NewBatch()
+		b.Set([]byte("given"), nil)
+		if _, err := n.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+		b.SetTime(time.Unix(5, 0))
+		b.Delete([]byte("given"))
+		if _, err := n.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(10*day, 10*day)
+		n.policy()
+		r.close()
+		for _, name := range lost {
+			if err := r.mem.Remove(r.dir + "/data/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		look := func(when string, want int) {
+			t.Helper()
+			if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+				t.Fatal(err)
+			}
+			if s := n.Stats(); s.Versions != int64(want) {
+				t.Fatalf("without %q, %s: %d versions", lost, when, s.Versions)
+			}
+		}
+		w.set(time.Now())
+		n = r.open()
+		look("at once", 4)
+		w.pass(30*day-time.Minute, 30*day-time.Minute)
+		look("before 30 days", 4)
+		w.pass(2*time.Minute, 2*time.Minute)
+		look("after 30 days", 0)
+		r.close()
+	}
+}
+
+// TestAgesUnreadable: a bad sector in what counts time stops nothing from being opened, and ends nothing early.
+func TestAgesUnreadable(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, name := range []string{clockName, agesName} {
+		for _, op := range []string{"Open", "ReadAt", "damage"} {
+			r := newRig(t)
+			w := &worldClock{wall: time.Now()}
+			r.o.clock = w.now
+			r.ns.Retention = &Retention{KeepFor: 30 * day}
+			n := r.open()
+			put(t, n, "k", "value")
+			del(t, n, "k")
+			if err := n.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(day, day)
+			n.policy()
+			r.close()
+			path := r.dir + "/data/ns/" + name
+			if name == clockName {
+				path = r.dir + "/data/" + name
+			}
+			if op == "damage" {
+				if err := vfs.WriteFile(r.mem, path, []byte("QZDBCLCK or QZDBAGES, and nothing of theirs behind it but what somebody wrote there")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.o.FS = &vfs.Hook{FS: r.mem, Before: func(c vfs.Call) error {
+				if c.Name == name && c.Op == op {
+					return errors.New("input/output error")
+				}
+				return nil
+			}}
+			n = r.open()
+			if _, err := r.mem.Stat(path + ".bad"); err != nil {
+				t.Errorf("%s, %s: it is not set aside: %v", name, op, err)
+			}
+			put(t, n, "other", "value")
+			for _, later := range []struct {
+				by   time.Duration
+				want int
+			}{{29*day + 23*time.Hour, 2}, {2 * time.Hour, 0}} {
+				w.pass(later.by, later.by)
+				if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+					t.Fatal(err)
+				}
+				if list, err := n.History(t.Context(), []byte("k"), 0, 100); err != nil || len(list) != later.want {
+					t.Errorf("%s, %s: %d versions are kept, %v", name, op, len(list), err)
+				}
+			}
+			r.close()
+			r.open() // what was set aside is in nobody's way
+			r.close()
+		}
+	}
+}
+
+// TestMoments: what passed since a moment, over restarts, without believing the wall at once, and whether it is one at all.
+func TestMoments(t *testing.T) {
 	const day = 24 * time.Hour
 	r := newRig(t)
 	w := &worldClock{wall: time.Now()}
 	r.o.clock = w.now
-	r.ns.Retention = &Retention{KeepFor: 30 * day}
-	n := r.open()
-	put(t, n, "k", "value")
-	del(t, n, "k")
-	b := NewBatch()
-	b.Set([]byte("given"), nil)
-	if _, err := n.Commit(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	b.Reset()
-	b.SetTime(time.Unix(5, 0))
-	b.Delete([]byte("given"))
-	if _, err := n.Commit(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	r.close()
-	for _, name := range []string{"data/ns/" + agesName, "data/" + clockName} {
-		if err := r.mem.Remove(r.dir + "/" + name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	look := func(when string, want int) {
-		t.Helper()
-		if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
-			t.Fatal(err)
-		}
-		if s := n.Stats(); s.Versions != int64(want) {
-			t.Fatalf("%s: %d versions", when, s.Versions)
-		}
-	}
-	w.pass(60*day, 0)
-	n = r.open()
-	look("at once", 4)
-	w.pass(0, day-time.Minute)
-	look("before a day", 4)
-	w.pass(0, 2*time.Minute)
-	look("after a day", 0) // the time that was given does not count, but there is a newer segment
-}
-
-// TestMoments: what passed since a moment, over restarts and without believing the wall at once.
-func TestMoments(t *testing.T) {
-	r := newRig(t)
-	w := &worldClock{wall: time.Now()}
-	r.o.clock = w.now
 	r.open()
-	// In its first day a clock believes no other one: what was set aside before there was this one would be gone because of a wrong wall clock.
-	w.pass(time.Hour, time.Hour)
-	for _, old := range []time.Duration{time.Minute, time.Hour} {
-		if got := r.db.Passed("", w.wall.Add(-old)); got != old {
-			t.Errorf("%v have passed, want %v", got, old)
+	pass := func(d time.Duration) {
+		for ; d > 0; d -= 10 * time.Minute {
+			w.pass(10*time.Minute, 10*time.Minute)
+			r.db.clock.Look()
 		}
 	}
-	if got := r.db.Passed("", time.Unix(5, 0)); got != time.Hour {
-		t.Errorf("%v have passed since 1970", got)
-	}
-	r.close()
-	r.open()
-	if got := r.db.Passed("", time.Unix(5, 0)); got != time.Hour {
-		t.Errorf("%v have passed since 1970", got)
-	}
-	w.pass(24*time.Hour, 24*time.Hour) // after a start a pause may be told late, and counts as one before the start
-	wall, moment := w.wall, r.db.Moment()
-	want := func(d, of, old time.Duration) {
+	pass(2 * day)
+	moment := r.db.Moment()
+	want := func(d time.Duration) {
 		t.Helper()
-		if got := r.db.Passed(moment, wall); got != d {
-			t.Errorf("%v have passed, want %v", got, d)
+		if got, ok := r.db.Passed(moment); got != d || !ok {
+			t.Errorf("%v have passed, want %v, %v", got, d, ok)
 		}
-		if got := r.db.Passed(moment, wall.Add(-time.Hour)); got != d {
-			t.Errorf("the wall counts: %v", got)
-		}
-		for _, other := range []string{"", "x", moment[:30], "00" + moment[2:], moment[:33] + "x"} {
-			if got := r.db.Passed(other, wall); got != of {
-				t.Errorf("%v have passed since %q, want %v", got, other, of)
+		for _, other := range []string{"", "x", ":", moment[:30], moment[:32], moment[:33], "0" + moment, "00" + moment[2:], moment[:33] + "x", moment[:33] + "-5", moment + "0000"} {
+			if got, ok := r.db.Passed(other); got != 0 || ok {
+				t.Errorf("%v have passed since %q", got, other)
 			}
 		}
-		if got := r.db.Passed("", wall.Add(-old)); got != of+old {
-			t.Errorf("%v have passed, want %v", got, of+old)
-		}
 	}
-	want(0, 0, time.Hour)
-	w.pass(1000*time.Hour, 5*time.Hour)
-	want(5*time.Hour, 5*time.Hour, time.Hour)
+	want(0)
+	w.pass(60*time.Hour, 5*time.Hour)
+	want(5 * time.Hour)
 	r.close()
 	w.pass(time.Hour, 0)
 	r.open()
-	want(5*time.Hour, 5*time.Hour, time.Hour)
-	w.pass(24*time.Hour, 24*time.Hour)
-	want(1024*time.Hour, 1024*time.Hour, time.Hour)
-	w.pass(time.Hour, time.Hour) // by the last one it has been ahead for an hour
-	want(1026*time.Hour, 1026*time.Hour, time.Hour)
+	want(5 * time.Hour)
+	pass(26 * time.Hour) // what came in the day before the gap has no part in it
+	want(31 * time.Hour)
+	early := moment
+	moment = r.db.Moment()
+	pass(2 * day)
+	r.close()
+	w.pass(day, 0)
+	r.open()
+	pass(25 * time.Hour)
+	want(2*day + 25*time.Hour + day - time.Second)
+	if got, ok := r.db.Passed(early); !ok || got != 31*time.Hour+3*day+25*time.Hour-time.Second {
+		t.Errorf("%v have passed, %v", got, ok)
+	}
+}
+
+// TestAgesLast: ages go on over stops, kills and power cuts, after which part of the log is written again, and over compaction.
+func TestAgesLast(t *testing.T) {
+	const day = 24 * time.Hour
+	r := newRig(t)
+	w := &worldClock{wall: time.Now()}
+	r.o.clock = w.now
+	r.ns.Retention = &Retention{KeepFor: 1000 * day}
+	var ends []Seq
+	for life := range 24 {
+		n := r.open()
+		ages := n.age(1000 * day)
+		for i, seq := range ends {
+			if got, want := ages.Of(seq), time.Duration(life-i)*day; got > want || got < want-day {
+				t.Errorf("life %d: what is %v old is taken for %v", life, want, got)
+			}
+		}
+		for range 3 {
+			put(t, n, "k", fmt.Sprint(life))
+			del(t, n, "k")
+			if err := n.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ends = append(ends, n.Durable().Seq)
+		w.pass(day-time.Minute, day-time.Minute)
+		n.policy()
+		w.pass(time.Minute, time.Minute)
+		n.db.clock.Save(true)
+		n.ages.Save(true)
+		if life%3 == 0 {
+			if _, err := n.Seal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if life%6 == 5 {
+			if _, err := n.Compact(t.Context(), CompactOptions{All: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(t, n, "unsynced", "value")
+		[]func(){r.close, r.kill, r.powerOff, r.kill}[life%4]()
+	}
 }
 
 // TestAgesOfAnotherLog: marks of what the log does not hold, because it was put back to an earlier day, say nothing of what comes instead.
@@ -275,121 +378,4 @@ func TestAgesOfAnotherLog(t *testing.T) {
 	if err != nil || len(list) < 2 {
 		t.Errorf("%d versions are kept after two days, %v", len(list), err)
 	}
-}
-
-// TestAgesThinned: where there are too many marks the first one stays, before which the wall clock counts.
-func TestAgesThinned(t *testing.T) {
-	r := newRig(t)
-	w := &worldClock{wall: time.Now()}
-	r.o.clock = w.now
-	r.ns.Retention = &Retention{KeepFor: 10000 * time.Hour}
-	n := r.open()
-	put(t, n, "k", "value")
-	if err := n.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	first := n.ages.marks[0]
-	n.ages.marks = nil
-	for i := range maxAges {
-		n.ages.marks = append(n.ages.marks, mark{Seq(i), first.run + clock.Run(i)})
-	}
-	first = n.ages.marks[0]
-	w.pass(11*time.Hour, 11*time.Hour)
-	n.policy()
-	if got := len(n.ages.marks); got > maxAges/2+1 || n.ages.marks[0] != first {
-		t.Errorf("%d marks, the first is %v", got, n.ages.marks[0])
-	}
-}
-
-// TestAgesFile: the marks are few, survive, and what does not check is counted anew.
-func TestAgesFile(t *testing.T) {
-	r := newRig(t)
-	w := &worldClock{wall: time.Now()}
-	r.o.clock = w.now
-	r.ns.Retention = &Retention{KeepFor: 10 * time.Hour}
-	n := r.open()
-	for i := range 3000 {
-		w.pass(0, time.Minute)
-		put(t, n, "k", fmt.Sprint(i))
-		if err := n.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		n.policy()
-	}
-	before := len(n.ages.marks)
-	if before < 590 || before > 610 {
-		t.Errorf("%d marks", before)
-	}
-	r.close()
-	path := r.dir + "/data/ns/" + agesName
-	p, err := vfs.ReadFile(r.mem, path, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, marks, err := parseAges(p)
-	if err != nil || len(marks) != before || string(appendAges(nil, id, marks)) != string(p) {
-		t.Fatalf("%d marks of %d, %v", len(marks), before, err)
-	}
-	for _, i := range []int{0, 8, 12, 20, 32, 45, len(p) - 1} {
-		q := append([]byte(nil), p...)
-		q[i] ^= 1
-		if _, _, err := parseAges(q); err == nil {
-			t.Errorf("byte %d may be anything", i)
-		}
-	}
-	if err := vfs.WriteFile(r.mem, path, p[:50]); err != nil {
-		t.Fatal(err)
-	}
-	n = r.open()
-	if got := len(n.ages.marks); got != 1 {
-		t.Errorf("%d marks after damage", got)
-	}
-	// A clock that stands still makes no more of them, nor does one that runs too fast.
-	r.ns.Retention = nil
-	for i := range 3 * maxAges {
-		w.pass(0, time.Second)
-		n.ages.marks = append(n.ages.marks[:len(n.ages.marks):len(n.ages.marks)], mark{n.ages.marks[len(n.ages.marks)-1].seq + 1, n.ages.marks[len(n.ages.marks)-1].run})
-		if len(n.ages.marks) > maxAges-1 {
-			put(t, n, "k", fmt.Sprint("more", i))
-			if err := n.Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			w.pass(0, time.Hour)
-			if n.policy(); len(n.ages.marks) > maxAges {
-				t.Fatalf("%d marks", len(n.ages.marks))
-			}
-			break
-		}
-	}
-}
-
-// TestAgesKept reads a file of the first version of the format.
-func TestAgesKept(t *testing.T) {
-	p, err := os.ReadFile("testdata/ages-v1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, marks, err := parseAges(p)
-	want := []mark{{0, 1e18}, {MakeSeq(1, 5), 1e18 + 7}, {MakeSeq(2, 1), 2e18}}
-	if err != nil || id != [16]byte{1, 2, 3} || !slices.Equal(marks, want) || !bytes.Equal(appendAges(nil, id, marks), p) {
-		t.Errorf("%v, %v, %v", id, marks, err)
-	}
-}
-
-// FuzzParseAges: no bytes do harm, and what is read is written the same.
-func FuzzParseAges(f *testing.F) {
-	p, err := os.ReadFile("testdata/ages-v1")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(p)
-	f.Fuzz(func(t *testing.T, p []byte) {
-		id, marks, err := parseAges(p)
-		if err != nil {
-			return
-		}
-		if again, list, err := parseAges(appendAges(nil, id, marks)); err != nil || again != id || len(list) != len(marks) {
-			t.Errorf("%v marks became %v, %v", len(marks), len(list), err)
-		}
-	})
 }

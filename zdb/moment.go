@@ -1,7 +1,6 @@
 package zdb
 
 import (
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -15,19 +14,19 @@ func (db *DB) Moment() string {
 	return fmt.Sprintf("%x:%d", id, v.Run)
 }
 
-// Passed says how much time has passed since a moment, at least. Time that this database was open counts at once; other time, by
-// which only the wall clock is ahead, when it was ahead for as long, at most a day, while the database was open. wall is the
-// same moment by the wall clock: it is used where the text is none of this database, but not in the first day that the database's clock runs.
-func (db *DB) Passed(moment string, wall time.Time) time.Duration {
+// Passed says how much time has passed since a moment, at least. Time that this database was open counts at once; other time
+// when the wall clock has been ahead by it for a day in which the database was open, and no more of it than has been open since. ok says that the moment is one
+// of this database's past; after files of it were lost or put back from another day it may not be, and only a new moment helps.
+func (db *DB) Passed(moment string) (d time.Duration, ok bool) {
 	db.clock.Use()
-	id, v := db.clock.ID(), db.clock.Look()
+	var id []byte
 	var run clock.Run
-	text := hex.EncodeToString(id[:]) + ":"
-	if len(moment) > len(text) && moment[:len(text)] == text {
-		if n, err := fmt.Sscan(moment[len(text):], &run); n == 1 && err == nil {
-			db.clock.Reached(run)
-			return v.Now() - v.Time(run)
-		}
+	if n, err := fmt.Sscanf(moment, "%32x:%d", &id, &run); n != 2 || err != nil || len(id) != len(clock.ID{}) {
+		return 0, false
 	}
-	return v.Since(wall)
+	if end, known := db.clock.End(clock.ID(id)); !known || run < 0 || run > end {
+		return 0, false
+	}
+	v := db.clock.Look()
+	return v.Age(run), true
 }

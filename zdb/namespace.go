@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"qsfs/zdb/internal/clock"
 	"qsfs/zdb/internal/index"
 	"qsfs/zdb/internal/overlay"
 	"qsfs/zdb/internal/wal"
@@ -36,7 +37,7 @@ type Namespace struct {
 	holds       holds
 	compactor   compactor
 	sweep       sweeper // under compactor.mu
-	ages        ages
+	ages        *clock.Marks
 
 	// commitMu: one batch at a time, so that its places in log and overlay agree.
 	commitMu sync.Mutex
@@ -115,15 +116,12 @@ func openNamespace(ctx context.Context, db *DB, name, dir string, o NamespaceOpt
 	if err := n.readKeep(); err != nil {
 		return nil, err
 	}
-	if err := n.readAges(); err != nil {
-		return nil, err
-	}
 	log, err := n.openLog(ctx)
 	if err != nil {
 		return nil, err
 	}
 	n.log = log
-	n.cutAges()
+	n.openAges()
 	n.policy() // ages count from here on
 	n.base = position(log.Head())
 	if !log.Found().Clean {
@@ -246,7 +244,7 @@ func (n *Namespace) Close() error {
 				n.logger.Warn("index is left behind", "namespace", n.name, "error", err)
 			}
 		}
-		n.saveAges(true)
+		n.ages.Save(true)
 		n.tryAgain() // who waits for room finds the namespace closed
 		n.closeErr = errors.Join(n.public(n.log.Close()), n.closeIndex())
 		if n.op != nil {

@@ -19,8 +19,8 @@ var ErrNotKept = errors.New("sequence is not pinned")
 type Retention struct {
 	// KeepLast is the number of versions that stay, the present one counted; a delete is a version too. 0 and 1 keep none.
 	KeepLast int
-	// KeepFor is how long a version stays after it was overwritten or deleted. Time that the database is open counts; other time
-	// counts when the wall clock was ahead by it for as long, at most a day, while it was open: a wrong clock ends nothing early.
+	// KeepFor is how long a version stays, at least, after it was overwritten or deleted. Time that the database is open counts; other time counts when the
+	// wall clock has been ahead by it for a day in which the database was open, and no more of it than the time that was open.
 	KeepFor time.Duration
 }
 
@@ -77,8 +77,8 @@ func (n *Namespace) policy() index.Policy {
 	k := n.keep.record()
 	p := index.Policy{KeepLast: k.KeepLast, KeepFor: k.KeepFor, Plain: n.keep.plainKey()}
 	if k.KeepFor > 0 {
-		marks, v := n.age(k.KeepFor)
-		p.Now, p.Since = int64(v.Now()), n.supersededAt(marks, v, k.KeepFor)
+		ages := n.age(k.KeepFor)
+		p.Age = func(next *index.Version) time.Duration { return ages.Of(next.Seq) }
 	}
 	for _, pin := range k.Pins {
 		p.Pins = append(p.Pins, pin.seq)

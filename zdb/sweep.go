@@ -39,7 +39,7 @@ type sweeper struct {
 func (n *Namespace) dueToSweep() bool {
 	if age := n.Retention().KeepFor; age > 0 {
 		n.age(age)
-		n.saveAges(false)
+		n.ages.Save(false)
 	}
 	n.idxMu.Lock()
 	x := n.idx

@@ -102,7 +102,11 @@ func (s *Server) mayKeep(all map[string]*settings) error {
 	}
 	var names []string
 	for name, set := range all {
-		over := set.isRemoved() && s.db.Passed(set.RemovedAt, set.Removed) > set.keepFor()
+		over := false
+		if set.isRemoved() {
+			passed, ok := s.db.Passed(set.RemovedAt)
+			over = ok && passed > set.keepFor()
+		}
 		if set.KeepDeleted > 0 && !set.Removing && !over {
 			names = append(names, name)
 		}

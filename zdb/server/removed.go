@@ -217,13 +217,39 @@ func (s *Server) forgetLoop() {
 
 func (s *Server) forgetOld() {
 	for _, n := range s.allRemoved() {
-		if set := n.set.Load(); !set.Removing && s.db.Passed(set.RemovedAt, set.Removed) < set.keepFor() {
-			continue
+		if set := n.set.Load(); !set.Removing {
+			passed, ok := s.db.Passed(set.RemovedAt)
+			if !ok {
+				s.keepAnew(n)
+			}
+			if !ok || passed < set.keepFor() {
+				continue
+			}
 		}
 		if err := s.forget(s.ctx, n); err != nil && err != errNamespaceRemoved && s.ctx.Err() == nil {
 			s.trouble("remove what was kept", n.name, err)
 		}
 	}
+}
+
+// keepAnew counts the time for which a namespace is kept from now on: nobody knows how much of it has passed.
+func (s *Server) keepAnew(n *namespace) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	s.mu.RLock()
+	there := s.removed[n.name] == n
+	s.mu.RUnlock()
+	set := *n.set.Load()
+	if !there || set.Removing {
+		return
+	}
+	set.RemovedAt = s.db.Moment()
+	n.set.Store(&set) // also where it cannot be saved: that is tried again
+	if err := s.save(s.saved()); err != nil {
+		s.trouble("save the list of namespaces", "", err)
+		return
+	}
+	s.log.Warn("nobody knows for how long a removed namespace has been kept: its time begins anew", "namespace", n.name)
 }
 
 // forget removes a namespace that was set aside, for good. Only the changes of the registry are made under admin, for

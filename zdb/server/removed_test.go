@@ -220,10 +220,22 @@ func TestRemovedBesideTheClock(t *testing.T) {
 	if len(ts.allRemoved()) != 1 {
 		t.Fatal("it is gone")
 	}
-	set.RemovedAt = "" // of an earlier server
-	n.set.Store(&set)
-	ts.forgetOld()
-	if len(ts.allRemoved()) != 1 {
-		t.Fatal("the wall is believed at once")
+	for _, at := range []string{"", strings.Repeat("ab", 16) + ":5", set.RemovedAt + "000"} { // of an earlier server, of a clock that was lost, of a later day
+		set := set
+		set.RemovedAt = at
+		n.set.Store(&set)
+		ts.forgetOld()
+		all, _, err := loadRegistry(ts.o.DataDir)
+		if err != nil || len(ts.allRemoved()) != 1 {
+			t.Fatalf("it is gone, %v", err)
+		}
+		anew := n.set.Load().RemovedAt
+		if _, ok := ts.db.Passed(anew); !ok || all[n.name] == nil || all[n.name].RemovedAt != anew {
+			t.Fatalf("of %q became %q, and %+v in the list", at, anew, all[n.name])
+		}
+		ts.forgetOld()
+		if got := n.set.Load().RemovedAt; got != anew {
+			t.Fatalf("%q became %q", anew, got)
+		}
 	}
 }

@@ -1,11 +1,17 @@
-// Package clock tells how much time has passed since something, over restarts, without believing the machine's clock at once.
+// Package clock tells how much time has passed since something, over restarts, and not more than really has.
 //
-// It counts the time that it runs, by the monotonic clock. What it does not run, or the machine sleeps, only the wall clock
-// can tell, and that may be wrong: so it counts when the wall clock was ahead for as long as it is ahead, at most a day,
-// of running time without a break. A clock that is wrong for less changes nothing, nor does one that goes backwards.
+// It counts the time that it runs, by the monotonic clock; that is certain. Of the time that was missed, because nothing ran or the machine slept, only the
+// wall clock knows, by what it is ahead of the running time, and it may be wrong. What is assumed of it: in no whole day of running time is it fast all
+// the time, nor slow all the time. In any such day it was right, or slow, at some moment, so what it was ahead at least in that day was really missed by
+// the day's end. And it was right, or fast, at some moment, so by the day's beginning no more was missed than what it was ahead at most. Since a moment
+// there was missed, then, at least: the greatest least of all days up to now, less the smallest most of all days that began after the moment.
+// Nothing has to be known of where a gap was, who restarted when, or when which jump was put right.
 //
-// Where in the running time such a gap belongs is not always known: the wall clock may be wrong behind it too, and be put right later. What is written there must
-// not seem older than it is, so the gap is taken for as early as it may have been.
+// Where the assumption does not hold there is a bound: no more time is taken for missed since a moment than has run since. And a wall clock that is slow for
+// ever so many days adds nothing.
+//
+// A moment is a running time of one life of the clock, from one opening to the next. The clock knows the lives that it goes on from, and how far each was
+// when the next one began. So where files are put back from an earlier or a later day it sees which moments are not of its past.
 package clock
 
 import (
@@ -17,41 +23,60 @@ import (
 	"time"
 
 	"qsfs/zdb/internal/vfs"
-	"qsfs/zdb/segfile"
 )
 
 const (
-	// Patience is how long, of running time, the wall clock has to be ahead at most before it is believed.
-	Patience = 24 * time.Hour
-	// least is by how much the wall clock has to be ahead to count.
-	least = time.Second
+	// spansADay of spanTime, of running time that was looked at, are the day in which the wall clock has to be right once.
+	spansADay = 24
+	spanTime  = time.Hour
+	// blind is the most that counts as looked at between two looks.
+	blind = 10 * time.Minute
+	// unit is what the wall clock is measured in, so that its trembling adds nothing.
+	unit = time.Second
+	// slack is how far a wall clock may be behind what was believed of it for a day to tell anything: small corrections are no reason to leave a day out.
+	slack = time.Minute
 	// worthTelling is what is logged.
 	worthTelling = time.Hour
-	// saveEvery is how much running time a crash may lose, but not more than half of what ran since the start. The wall clock gives it back.
+	// saveEvery is how much running time a crash may lose, but not more than half of what ran since the start. It is time that was missed, then.
 	saveEvery = 10 * time.Minute
 )
 
-// Run is a moment, in nanoseconds of running time. It means something together with the clock's ID only.
+// Run is a moment, in nanoseconds of running time.
 type Run int64
 
-// step is time that passed without being counted, before the running time went on at a moment.
-type step struct {
+// ID is a life of the clock.
+type ID [16]byte
+
+// life is one that the present one goes on from; what it had beyond end is no part of that.
+type life struct {
+	id  ID
+	end Run
+}
+
+// high says that before the moment no more than by was missed.
+type high struct {
 	at Run
 	by time.Duration
 }
 
+// span is what the wall clock was ahead, at least and at most, from a moment on, in so much running time that was looked at.
+type span struct {
+	at        Run
+	ran       time.Duration
+	low, high time.Duration
+}
+
 // record is what the file holds.
 type record struct {
-	id    [16]byte
+	id    ID
 	run   Run
-	base  time.Duration // added to all
-	held  step          // what the wall clock was ahead at least, and since when at the earliest; by 0: it is not
-	steps []step        // ascending; never changed, only replaced
-
-	born    Run // when the clock began
-	noticed Run // when held was
-	grown   Run // what the wall clock is ahead beyond held is from then at the earliest; 0: it is not
+	low   time.Duration // so much was missed, at least; unknown until the clock has run for a day
+	past  []life        // ends ascending
+	highs []high        // both ascending; never changed, only replaced
+	spans []span        // at most a day of them, the last one goes on
 }
+
+const unknown time.Duration = -1 << 63
 
 // Clock is safe for concurrent use.
 type Clock struct {
@@ -61,16 +86,12 @@ type Clock struct {
 	now  func() (wall time.Time, running time.Duration)
 
 	mu     sync.Mutex
-	record                 // as of the last look
-	began  Run             // when this process began to count
-	fresh  bool            // the clock did so too
-	shift  time.Duration   // what it is to be put back by if the wall clock stays; not above 0
-	since  Run             // when that changed
-	behind Run             // since when the wall clock is behind; 0: it is not
-	looked time.Duration   // the monotonic clock then
-	sums   []time.Duration // of the steps up to each, and base
+	record               // as of the last look
+	began  Run           // when this process began to count
+	looked time.Duration // the monotonic clock then
 	used   bool
-	saved  Run // what the file says
+	lasts  bool // the file is of this life
+	saved  Run  // what the file says
 	dirty  bool
 
 	fileMu sync.Mutex // held over saving
@@ -81,195 +102,156 @@ var began = time.Now()
 // Machine is the machine's clock.
 func Machine() (wall time.Time, running time.Duration) { return time.Now(), time.Since(began) }
 
-// Open goes on with the clock in a file; without one, or if it does not check, another one begins with the wall clock.
+// Open goes on with the clock in a file. Without one, or if it cannot be used, another clock begins, to which everything is new.
 func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *slog.Logger) (*Clock, error) {
-	c := &Clock{fs: fs, path: path, log: log, now: now}
-	wall, running := now()
-	c.looked = running
+	c := &Clock{fs: fs, path: path, log: log, now: now, dirty: true}
+	_, c.looked = now()
+	c.record = record{low: unknown}
 	p, err := vfs.ReadFile(fs, path, maxFile)
 	if err == nil {
-		c.record, err = parse(p)
+		var r record
+		if r, err = parse(p); err == nil {
+			c.record = r
+			c.past = remember(r.past, life{r.id, r.run})
+		}
 	}
-	if err == nil {
-		c.saved, c.began = c.run, c.run
-		c.add()
-		c.Look()
-		return c, nil
+	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		log.Error("the clock's file is set aside: ages are counted anew, what is kept for a time is kept longer", "file", path, "error", errors.Join(err, vfs.SetAside(fs, path)))
 	}
-	switch {
-	case errors.Is(err, vfs.ErrNotExist):
-	case !errors.Is(err, segfile.ErrFormat):
+	c.saved, c.began = c.run, c.run
+	if _, err := rand.Read(c.id[:]); err != nil {
 		return nil, err
-	default:
-		log.Error("the clock's file is not used: ages are counted anew", "file", path, "error", err)
 	}
-	c.record, c.dirty = record{run: Run(wall.UnixNano()), born: Run(wall.UnixNano())}, true
-	c.began, c.fresh = c.run, true
-	_, err = rand.Read(c.id[:])
-	return c, err
+	c.Look()
+	return c, nil
 }
 
-// ID tells clocks apart.
-func (c *Clock) ID() [16]byte { return c.id }
+// remember adds a life. Where there are too many the one goes in which the least ran: its moments are those of another clock from then on.
+func remember(past []life, l life) []life {
+	past = append(slices.Clone(past), l)
+	for len(past) > maxLives {
+		least := 0
+		for i := 1; i < len(past); i++ {
+			ran := past[i].end - past[i-1].end
+			if least == 0 && ran < past[0].end || least > 0 && ran < past[least].end-past[least-1].end {
+				least = i
+			}
+		}
+		past = slices.Delete(past, least, least+1)
+	}
+	return past
+}
+
+// ID of the present life.
+func (c *Clock) ID() ID { return c.id }
+
+// End says up to which running time a life is part of this clock's past; all of a life that it does not know is not.
+func (c *Clock) End(id ID) (end Run, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.id {
+		return c.run, true
+	}
+	i := slices.IndexFunc(c.past, func(l life) bool { return l.id == id })
+	if i < 0 {
+		return 0, false
+	}
+	return c.past[i].end, true
+}
 
 // View is the clock at one moment.
 type View struct {
 	Run   Run
-	born  Run
-	base  time.Duration
-	steps []step
-	sums  []time.Duration
+	low   time.Duration
+	highs []high
 }
 
-// Time is a moment on the clock's own scale, in which all the time that it knows of has passed. It is about the wall clock's where
-// that was never wrong.
-func (v *View) Time(r Run) time.Duration {
-	i, _ := slices.BinarySearchFunc(v.steps, r, func(s step, r Run) int {
-		if s.at <= r {
+// Age is how much time has passed since a moment of the past, at least. It is not smaller for an earlier moment.
+func (v *View) Age(r Run) time.Duration {
+	ran := time.Duration(max(0, v.Run-r))
+	i, _ := slices.BinarySearchFunc(v.highs, r, func(h high, r Run) int {
+		if h.at <= r {
 			return -1
 		}
 		return 1
 	})
-	if i == 0 {
-		return time.Duration(r) + v.base
+	if v.low == unknown || i == len(v.highs) {
+		return ran
 	}
-	return time.Duration(r) + v.sums[i-1]
+	return ran + min(ran, max(0, v.low-v.highs[i].by))
 }
-
-// Since is what has passed since a moment of the wall clock. In its first day the clock does not believe that one for more than it has run.
-func (v *View) Since(wall time.Time) time.Duration {
-	passed := v.Now() - time.Duration(wall.UnixNano())
-	if ran := time.Duration(v.Run - v.born); ran < Patience {
-		return min(passed, ran)
-	}
-	return passed
-}
-
-// Now is the present moment on that scale.
-func (v *View) Now() time.Duration { return v.Time(v.Run) }
 
 // Look takes note of what the clocks say. It has to be called now and then.
 func (c *Clock) Look() View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wall, running := c.now()
-	c.run += Run(max(0, running-c.looked))
+	ran := max(0, running-c.looked)
+	c.run += Run(ran)
 	c.looked = running
-	ahead := c.ahead(wall)
-	if c.fresh && len(c.steps) == 0 {
-		c.follow(ahead)
-		ahead = c.ahead(wall)
-	}
-	switch {
-	case ahead > -least && ahead < least:
-		c.behind = 0
-	case ahead <= -least && c.behind == 0:
-		c.behind = c.run
-	}
-	switch {
-	case ahead < least:
-		if c.held.by >= worthTelling {
-			c.log.Info("the clock is right again", "file", c.path)
-		}
-		c.held, c.noticed, c.grown = step{}, 0, 0
-	case c.held.by == 0:
-		c.hold(ahead, c.place())
-	case ahead < c.held.by+least:
-		c.held.by, c.grown = min(c.held.by, ahead), 0
-	case c.grown == 0:
-		c.grown = c.place()
-	}
-	if h := c.held; h.by > 0 && time.Duration(c.run-c.noticed) >= min(h.by, Patience) {
-		at := c.grown
-		c.take(h)
-		if ahead = c.ahead(wall); ahead >= least {
-			c.hold(ahead, at)
-		}
-	}
-	return c.view()
+	c.see(time.Duration(min(max(0, wall.UnixNano()), int64(maxRun)))-time.Duration(c.run), ran)
+	return View{Run: c.run, low: c.low, highs: c.highs}
 }
 
-// follow puts a clock back that may have begun with a wrong wall clock: all of it, so that nothing becomes older. It is for good when the wall
-// clock has not been put again for a day.
-func (c *Clock) follow(ahead time.Duration) {
-	switch {
-	case ahead <= -least && (c.shift < 0 || c.run-c.began < Run(Patience)), ahead >= least && c.shift < 0:
-		c.shift, c.since = min(0, c.shift+ahead), c.run
-	case c.shift < 0 && c.run-c.since >= Run(Patience):
-		c.base, c.shift, c.dirty = c.base+c.shift, 0, true
+// see takes note that the wall clock is ahead, after some running time.
+func (c *Clock) see(ahead, ran time.Duration) {
+	if len(c.spans) == 0 {
+		c.spans = []span{{at: c.run, low: ahead, high: ahead}}
+		return
 	}
+	s := &c.spans[len(c.spans)-1]
+	// What would make less of what was missed is not left to be lost by a crash.
+	c.dirty = c.dirty || ahead <= s.low-unit || ahead >= s.high+unit
+	s.low, s.high = min(s.low, ahead), max(s.high, ahead)
+	if s.ran += min(ran, blind); s.ran < spanTime {
+		return
+	}
+	if len(c.spans) == spansADay {
+		c.day()
+		c.spans = slices.Delete(c.spans, 0, 1)
+	}
+	c.spans = append(c.spans, span{at: c.run, low: ahead, high: ahead})
 }
 
-// place is where a gap may have been at the earliest that is noticed now. After a start the wall clock may stand where it stood at the stop, or in
-// 1970, until it is put right. While it is behind nobody sees a gap.
-func (c *Clock) place() Run {
-	at := c.run
-	if c.behind != 0 {
-		at = c.behind
+// day learns from the day that has just ended.
+func (c *Clock) day() {
+	low, top := c.spans[0].low, c.spans[0].high
+	for _, s := range c.spans {
+		low, top = min(low, s.low), max(top, s.high)
 	}
-	switch {
-	case at-c.born < Run(Patience):
-		at = c.born // it may have begun with a wrong one
-	case at-c.began < Run(Patience):
-		at = c.began
+	low, top = floor(low), -floor(-top)
+	if c.low != unknown && low >= c.low+worthTelling {
+		c.log.Info("the wall clock has been ahead for a day: so much time passed while nothing ran", "more", low-c.low)
 	}
-	c.behind = 0
-	return at
-}
-
-func (c *Clock) view() View {
-	return View{Run: c.run, born: c.born, base: c.base + c.shift, steps: c.steps, sums: c.sums}
-}
-
-func (c *Clock) ahead(wall time.Time) time.Duration {
-	v := c.view()
-	return time.Duration(wall.UnixNano()) - v.Now()
-}
-
-func (c *Clock) hold(ahead time.Duration, at Run) {
-	c.held, c.noticed, c.grown = step{at, ahead}, c.run, 0
-	if ahead >= worthTelling {
-		c.log.Warn("more time has passed by the clock than this process has run: nothing expires by it until it has been so for a while",
-			"more", ahead.Round(time.Second), "while", min(ahead, Patience).Round(time.Second))
+	if low > c.low {
+		c.low, c.dirty = low, true
 	}
-}
-
-// take believes the wall clock: the time passed before its place.
-func (c *Clock) take(h step) {
-	if h.by >= worthTelling {
-		c.log.Info("the clock is believed", "more", h.by.Round(time.Second))
+	if top < c.low-slack {
+		return // it is slow, and what it says is no bound
 	}
-	steps := append(slices.Clone(c.steps), h)
-	for len(steps) > maxSteps {
-		// What lies between the nearest two seems younger from now on: it is kept longer.
-		near := 0
-		for i := range len(steps) - 1 {
-			if steps[i+1].at-steps[i].at < steps[near+1].at-steps[near].at {
+	h := high{c.spans[0].at, max(top, c.low)}
+	list := slices.Clone(c.highs)
+	for n := len(list); n > 0 && list[n-1].by >= h.by; n-- {
+		list = list[:n-1]
+	}
+	if list = append(list, h); len(list) > maxHighs {
+		// What is before the one that goes has the next one's, and seems younger, by no more than lies between its neighbours.
+		near := 1
+		for i := 1; i < len(list)-1; i++ {
+			if list[i+1].by-list[i-1].by < list[near+1].by-list[near-1].by {
 				near = i
 			}
 		}
-		steps[near].by += steps[near+1].by
-		steps = slices.Delete(steps, near+1, near+2)
+		list = slices.Delete(list, near, near+1)
 	}
-	c.steps, c.held, c.noticed, c.grown, c.dirty = steps, step{}, 0, 0, true
-	c.add()
+	c.highs = list
 }
 
-func (c *Clock) add() {
-	sum := c.base
-	c.sums = make([]time.Duration, 0, len(c.steps))
-	for _, s := range c.steps {
-		sum += s.by
-		c.sums = append(c.sums, sum)
-	}
-}
-
-// Reached makes sure that the clock is not behind a moment that it gave before a crash.
-func (c *Clock) Reached(r Run) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r > c.run {
-		c.run, c.held, c.noticed, c.grown = r, step{}, 0, 0 // what it was ahead of is noticed now
+func floor(d time.Duration) time.Duration {
+	if m := d % unit; m < 0 {
+		return d - m - unit
+	} else {
+		return d - m
 	}
 }
 
@@ -284,7 +266,14 @@ func (c *Clock) Use() {
 	}
 }
 
-// Save writes the file if it is time to, or if now. That it cannot is logged: what is lost is given back by the wall clock.
+// Lasts says whether the file knows this life. If not, its moments are of no clock after a crash.
+func (c *Clock) Lasts() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lasts
+}
+
+// Save writes the file if it is time to, or if now. That it cannot is logged: what is lost makes things seem younger.
 func (c *Clock) Save(now bool) {
 	c.fileMu.Lock()
 	defer c.fileMu.Unlock()
@@ -292,18 +281,23 @@ func (c *Clock) Save(now bool) {
 	c.mu.Lock()
 	// Soon after the start, too: else a process that is killed again and again never gets any further.
 	after := min(Run(saveEvery), c.saved-c.began)
-	r, due := c.record, c.used && (c.dirty || c.run > c.saved && (now || c.run-c.saved >= after))
+	due := c.used && (c.dirty || c.run > c.saved && (now || c.run-c.saved >= after))
 	c.dirty = c.dirty && !due
-	c.mu.Unlock()
 	if !due {
+		c.mu.Unlock()
 		return
 	}
-	if err := vfs.WriteFile(c.fs, c.path, r.encode()); err != nil {
+	run, p := c.run, c.encode()
+	c.mu.Unlock()
+	err := vfs.WriteFile(c.fs, c.path, p)
+	if err != nil {
 		c.log.Warn("the clock cannot be saved", "file", c.path, "error", err)
-		r.run = c.saved // only who saves changes it
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dirty = c.dirty || r.run == c.saved
-	c.saved = r.run
+	if err != nil {
+		c.dirty = true
+		return
+	}
+	c.saved, c.lasts = run, true
 }

@@ -18,10 +18,8 @@ type Policy struct {
 	KeepFor time.Duration
 	// Plain, unless nil, is a key of which only what a pin needs is kept.
 	Plain []byte
-	// Now is the time against which KeepFor counts.
-	Now int64
-	// Since, unless nil, says on the same scale when a version was written, or later; else that is its own time.
-	Since func(*Version) int64
+	// Age says how long ago a version was written, at least; for KeepFor.
+	Age func(*Version) time.Duration
 }
 
 // Active says whether anything but present versions may be kept.
@@ -39,11 +37,7 @@ func (p *Policy) Wants(key []byte, rank int, v, next *Version) bool {
 	if p.KeepFor <= 0 || plain {
 		return false
 	}
-	since := next.Time
-	if p.Since != nil {
-		since = p.Since(next)
-	}
-	return p.Now-since < int64(p.KeepFor)
+	return p.Age(next) < p.KeepFor
 }
 
 // Repeats says of a version and the one after it that the latter is no version of its own: it deleted what was not there.

@@ -39,6 +39,13 @@ func seqs(list []Version) (s []segfile.Seq) {
 	return s
 }
 
+// bySeq is an age of a second for each sequence, but for the last few.
+func bySeq(now *segfile.Seq, fewer int) func(*Version) time.Duration {
+	return func(v *Version) time.Duration {
+		return time.Duration(int(*now)-int(v.Seq)-fewer) * time.Second
+	}
+}
+
 // TestPruneModel prunes histories of all kinds in steps of any size, and looks after each step at what can be read: what stays
 // is there all the time, and at a pin every key has what it had.
 func TestPruneModel(t *testing.T) {
@@ -58,7 +65,7 @@ func TestPruneModel(t *testing.T) {
 			changes = append(changes, c)
 		}
 		feed(t, x, Policy{KeepLast: 1 << 20}, changes...)
-		p := Policy{KeepLast: rng.IntN(5), Now: int64(seq) * int64(time.Second)}
+		p := Policy{KeepLast: rng.IntN(5), Age: bySeq(&seq, 0)}
 		if rng.IntN(2) == 0 {
 			p.KeepFor = time.Duration(rng.IntN(60)) * time.Second
 		}

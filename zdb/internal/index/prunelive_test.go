@@ -38,7 +38,6 @@ func (l *living) open() {
 
 // judge drops from what must be there what the policy wants no more; fresh adds what was just superseded.
 func (l *living) judge(fresh ...string) {
-	l.p.Now = int64(l.seq) * int64(time.Second)
 	l.p.Pins = slices.Compact(slices.Sorted(slices.Values(l.pins)))
 	for key, list := range l.truth {
 		for i := len(list) - 2; i >= 0; i-- {
@@ -71,7 +70,7 @@ func (l *living) write(keys []string) {
 			continue // it deletes nothing, so it is no version
 		}
 		l.truth[key] = append(list, c)
-		if l.p.Now = int64(l.seq) * int64(time.Second); len(list) > 0 {
+		if len(list) > 0 {
 			fresh = []string{key}
 			l.judge(fresh...)
 		}
@@ -237,9 +236,7 @@ func TestPruneWhileItLives(t *testing.T) {
 	for round := range uint64(12) {
 		l := &living{t: t, rng: rand.New(rand.NewPCG(seed, round)), dir: t.TempDir(), truth: map[string][]Change{}, must: map[string]map[segfile.Seq]bool{}}
 		keys := []string{"k", "k\x00", "k\x00\x01", "ka", "ka\x00b", "kb"}[:1+l.rng.IntN(6)]
-		if l.rng.IntN(2) == 0 {
-			l.p.Since = func(v *Version) int64 { return (int64(v.Seq) + 5) * int64(time.Second) }
-		}
+		l.p.Age = bySeq(&l.seq, l.rng.IntN(2)*5)
 		l.open()
 		l.p.KeepLast = 3
 		for i := range 100 {

@@ -21,10 +21,11 @@ func TestSplitsChangeNothing(t *testing.T) {
 		rebuild := round%4 == 3
 		policy := Policy{}
 		if round%2 == 1 {
-			policy = Policy{KeepLast: 1 + round, Now: 1 << 40}
+			policy = Policy{KeepLast: 1 + round}
 		}
 		if round%5 == 4 {
 			policy.KeepFor = time.Second
+			policy.Age = func(v *Version) time.Duration { return time.Duration(1<<40 - v.Time) }
 		}
 		var changes []Change
 		now := map[string]Change{} // newest of each

@@ -29,6 +29,14 @@ func WriteFile(fs FS, path string, p []byte) error {
 	return fs.SyncDir(filepath.Dir(path))
 }
 
+// SetAside renames a file that cannot be used to <path>.bad, for somebody to look at. The one that was there before goes.
+func SetAside(fs FS, path string) error {
+	if err := fs.Rename(path, path+".bad"); err != nil {
+		return err
+	}
+	return fs.SyncDir(filepath.Dir(path))
+}
+
 // ReadFile reads a file of at most limit bytes.
 func ReadFile(fs FS, path string, limit int64) (p []byte, err error) {
 	f, err := fs.Open(path, false)

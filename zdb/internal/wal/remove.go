@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"qsfs/zdb/crashpoint"
 	"qsfs/zdb/segfile"
@@ -89,54 +88,6 @@ func (l *Log) RemovedBetween(first, end segfile.ID) bool {
 		}
 	}
 	return false
-}
-
-// WrittenBefore bounds from above the time at which a sequence was written: when the first
-// segment was made that can only hold higher ones, or now.
-func (l *Log) WrittenBefore(seq segfile.Seq) int64 {
-	l.mu.Lock()
-	at, _ := slices.BinarySearchFunc(l.order, seq, func(id segfile.ID, seq segfile.Seq) int {
-		if s := l.segments[id]; s != l.active && s.next <= seq {
-			return -1
-		}
-		return 1
-	})
-	var later []*segment
-	for _, id := range l.order[min(at+1, len(l.order)):] {
-		later = append(later, l.segments[id])
-		if l.segments[id].created != 0 {
-			break
-		}
-	}
-	l.mu.Unlock()
-	for _, s := range later {
-		if created := l.createdAt(s); created != 0 {
-			return created
-		}
-	}
-	return time.Now().UnixNano()
-}
-
-// createdAt is the time in the header of d<N>, or 0 when it is not here.
-func (l *Log) createdAt(s *segment) int64 {
-	l.mu.Lock()
-	created := s.created
-	l.mu.Unlock()
-	if created != 0 {
-		return created
-	}
-	handle, err := l.acquire(s)
-	if err != nil {
-		return 0
-	}
-	h, err := segfile.ReadHeader(handle)
-	if rerr := handle.Release(); err != nil || rerr != nil {
-		return 0
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.created = h.Created.UnixNano()
-	return s.created
 }
 
 // Entries walks what a segment says of its entries, without values: from i<N>, or from d<N> while there is none. Items are

@@ -27,7 +27,6 @@ type segment struct {
 	session  uint64
 	sessions []segfile.SessionStart
 	entries  int64
-	created  int64 // time in the header; 0 until it is asked for
 	// indexSize is the length of i<N>.
 	indexSize int64
 	handle    *Handle // of the active segment, for writing
@@ -122,7 +121,7 @@ func (l *Log) create(p plan) (*segment, error) {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
 	s := &segment{
-		id: id, inc: h.Incarnation, local: true, created: h.Created.UnixNano(), next: p.next, needs: l.needs, session: l.o.Session,
+		id: id, inc: h.Incarnation, local: true, next: p.next, needs: l.needs, session: l.o.Session,
 	}
 	path, tmp := l.dataPath(id), l.dataPath(id)+".tmp"
 	f, err := l.o.FS.Create(tmp)

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"slices"
 
 	"qsfs/zdb/segfile"
 )
@@ -38,6 +39,18 @@ func (l *Log) Sessions() []segfile.SessionStart {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]segfile.SessionStart(nil), l.sessions...)
+}
+
+// WriterOf says which session wrote a sequence, as far as that is known; else 0.
+func (l *Log) WriterOf(seq segfile.Seq) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range slices.Backward(l.sessions) {
+		if s.First <= seq {
+			return s.Session
+		}
+	}
+	return 0
 }
 
 // Locate says what is known of a segment: its incarnation and length.

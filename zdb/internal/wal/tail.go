@@ -96,7 +96,7 @@ func (l *Log) scan(f vfs.File, id segfile.ID, length int64) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.seg.inc, t.seg.session, t.seg.created = h.Incarnation, h.Session, h.Created.UnixNano()
+	t.seg.inc, t.seg.session = h.Incarnation, h.Session
 	t.seg.next, t.seg.needs = h.NextSeq, h.Needs
 	t.next, t.needs = h.NextSeq, h.Needs
 	if length < 0 {
