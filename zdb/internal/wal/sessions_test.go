@@ -46,3 +46,13 @@ func FuzzSessions(f *testing.F) {
 		}
 	})
 }
+
+// TestWriterOf: of each sequence, who wrote it, as far as that is known.
+func TestWriterOf(t *testing.T) {
+	l := &Log{sessions: []segfile.SessionStart{{First: 5, Session: 7}, {First: 50, Session: 8}}}
+	for seq, want := range map[segfile.Seq]uint64{0: 0, 4: 0, 5: 7, 49: 7, 50: 8, segfile.MakeSeq(2, 1): 8} {
+		if got := l.WriterOf(seq); got != want {
+			t.Errorf("%v was written by %d, want %d", seq, got, want)
+		}
+	}
+}
