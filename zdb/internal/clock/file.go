@@ -102,6 +102,11 @@ func parse(p []byte) (r record, err error) {
 	for ; spans > 0; spans, p = spans-1, p[eachSpan:] {
 		s := span{moment(p), duration(p[8:]), duration(p[16:]), duration(p[24:])}
 		good = good && s.low <= s.high && s.ran >= 0
+		if n := len(r.spans); n > 0 {
+			good = good && s.at > r.spans[n-1].at
+		} else if h := len(r.highs); h > 0 {
+			good = good && s.at > r.highs[h-1].at
+		}
 		r.spans = append(r.spans, s)
 	}
 	if !good {

@@ -2,6 +2,8 @@ package clock
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"math"
 	"os"
 	"reflect"
@@ -117,12 +119,19 @@ func TestOldClock(t *testing.T) {
 	}
 }
 
+// sealed gives bytes a sum that is right: nobody guesses it.
+func sealed(p []byte) []byte {
+	body := p[:max(0, len(p)-4)]
+	return binary.LittleEndian.AppendUint32(bytes.Clone(body), crc32.Checksum(body, segfile.Castagnoli))
+}
+
 // FuzzParse: no bytes do harm, and what is read is written the same.
 func FuzzParse(f *testing.F) {
 	for _, name := range clockFiles {
 		f.Add(kept(f, name))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
+		p = sealed(p)
 		r, err := parse(p)
 		if err != nil {
 			return
@@ -157,7 +166,7 @@ func FuzzParseMarks(f *testing.F) {
 		f.Add(kept(f, name))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		id, list, err := parseMarks(p)
+		id, list, err := parseMarks(sealed(p))
 		if err != nil {
 			return
 		}
