@@ -50,6 +50,8 @@ type namespace struct {
 	dirty     dirtySegments
 	raw       rawReader
 
+	turns turns
+
 	idMu   sync.Mutex    // of a sequential namespace: held while an id is used up
 	nextID atomic.Uint64 // changed under idMu
 

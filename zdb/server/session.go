@@ -43,6 +43,7 @@ type session struct {
 
 	batch    *zdb.Batch // reused by writes
 	sets     []write    // likewise; see gather
+	turn     turn       // likewise; see session.commit
 	joined   []*command // executed together with the command that runs
 	scratch  []byte     // for comparing values
 	commands int64      // executed and not yet published
@@ -51,6 +52,7 @@ type session struct {
 
 func newSession(srv *Server, nc net.Conn, number int64) *session {
 	s := &session{srv: srv, nc: nc, number: number, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
+	s.turn.done = make(chan struct{}, 1)
 	s.admin = srv.rights.Load().open()
 	s.writable = s.ns.set.Load().Password == nil
 	s.rd = resp.NewReader(resp.Source{Reader: nc, BeforeRead: s.beforeRead, Buffers: srv.buffers}, resp.Limits{})

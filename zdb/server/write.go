@@ -112,10 +112,8 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 		}
 	}
 	n := s.ns
-	s.batch.Reset()
-	s.batch.SetTime(at)
 	sequential := n.sequential()
-	count, delta := 0, int64(0)
+	count, size, delta := 0, 0, int64(0)
 	for i := range sets {
 		w := &sets[i]
 		if !w.stores() {
@@ -126,10 +124,8 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 			continue
 		}
 		count++
+		size += len(w.key) + len(w.value)
 		delta += int64(len(w.value)) - w.old.payload()
-		if !sequential {
-			s.batch.Set(w.key, w.value)
-		}
 	}
 	if count == 0 {
 		return 0
@@ -147,12 +143,15 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 	} else {
 		n.payload.Add(delta)
 	}
-	var done zdb.Commit
 	var err error
 	if sequential { // one alone; see gather
+		s.batch.Reset()
+		s.batch.SetTime(at)
+		var done zdb.Commit
 		sets[0].key, done, err = n.commitID(s.srv.ctx, eng, s.batch, sets[0].key, sets[0].value)
+		seq = done.Last
 	} else {
-		done, err = eng.Commit(s.srv.ctx, s.batch)
+		seq, err = s.commit(eng, sets, size, at)
 	}
 	if err != nil {
 		n.payload.Add(-delta)
@@ -173,5 +172,5 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 		n.sets.Add(1)
 		n.setBytes.Add(int64(len(w.value)))
 	}
-	return done.Last
+	return seq
 }
