@@ -103,7 +103,7 @@ func (n *Namespace) publish(b *Batch, a wal.Appended) Commit {
 const slabSize = 4 << 10
 
 // sharesBuffer says whether the overlay may refer to the batch's buffer: when most of it stays in memory anyway. Else what stays is
-// copied, so that a large value is not held by its key.
+// copied, so that a large value is not held by its key, nor what the buffer was large for by the next small batch.
 func (n *Namespace) sharesBuffer(b *Batch) bool {
 	stay := 0
 	for _, it := range b.b.Items() {
@@ -112,7 +112,7 @@ func (n *Namespace) sharesBuffer(b *Batch) bool {
 			stay += int(it.Length)
 		}
 	}
-	b.shared = b.b.Size() <= 2*stay+batch.HeaderSize+16*b.Len()
+	b.shared = b.b.Size() <= 2*stay+batch.HeaderSize+16*b.Len() && b.b.Held() <= 2*b.b.Size()
 	return b.shared
 }
 

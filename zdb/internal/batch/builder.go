@@ -71,6 +71,9 @@ func (b *Builder) Len() int { return len(b.items) }
 // Size is the length of the finished batch.
 func (b *Builder) Size() int { return max(len(b.buf), HeaderSize) + TrailerSize }
 
+// Held is how much memory the buffer is; it may be much more than Size where the builder was used before.
+func (b *Builder) Held() int { return cap(b.buf) }
+
 // Items describes the entries; valid until Reset.
 func (b *Builder) Items() []Item { return b.items }
 
