@@ -281,6 +281,7 @@ func (rd *Reader) fill(size int) error {
 // shrink goes back to the standing buffer.
 func (rd *Reader) shrink() {
 	if len(rd.buf) > len(rd.own) {
+		clear(rd.args[:cap(rd.args)]) // they hold on to what is given back
 		rd.src.Buffers.give(rd.buf)
 		rd.buf = rd.own
 	}

@@ -21,8 +21,8 @@ func cmdSet(s *session, args [][]byte) {
 	}
 	defer s.ns.release()
 	sets, held := s.gather(args, at)
-	s.ns.lockAll(&held)
 	defer s.ns.unlockAll(&held)
+	began := time.Now()
 	for i := range sets {
 		s.consider(eng, &sets[i])
 	}
@@ -42,6 +42,7 @@ func cmdSet(s *session, args [][]byte) {
 		}
 	}
 	s.announceAll(sets)
+	s.heldFor(len(sets), time.Since(began))
 	clear(sets) // they hold on to the memory of values
 }
 

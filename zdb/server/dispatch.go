@@ -111,6 +111,7 @@ func (s *session) execute(args [][]byte) {
 		s.run(c, args)
 	}
 	s.announce()
+	s.args = nil // it holds on to the memory of values
 }
 
 func (s *session) run(c *command, args [][]byte) {

@@ -15,13 +15,14 @@ import (
 const defaultNamespace = "default"
 
 // keyLocks is how many locks the keys of a namespace share.
-const keyLocks = 256
+const keyLocks = 1024
 
 var keySeed = maphash.MakeSeed()
 
 // A namespace is one namespace being served: the engine's, its settings, and what is counted of it.
 //
-// Lock order: forgetting, Server.admin, then life, then a key's lock.
+// Lock order: forgetting, Server.admin, then life, then a key's lock. Who holds a key's lock may try for those of others, but
+// waits for none; only recount takes all, in order.
 type namespace struct {
 	name string
 	srv  *Server

@@ -68,6 +68,7 @@ type Server struct {
 	listeners  map[net.Listener]bool
 	conns      map[net.Conn]bool
 	sessions   sync.WaitGroup
+	batches    sync.Pool // *zdb.Batch, empty and with memory for many bytes
 	watch      watchers
 	hooks      *hooks
 	find       func(name []byte) *command
@@ -97,6 +98,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		namespaces: map[string]*namespace{}, removed: map[string]*namespace{}, listeners: map[net.Listener]bool{}, conns: map[net.Conn]bool{},
 		find: findCommand, stop: make(chan struct{}), troubles: map[string]time.Time{}, guesses: guesses{of: map[string]*guesser{}}, buffers: resp.NewBuffers(o.MaxRequestMemory),
 	}
+	s.batches.New = func() any { return zdb.NewBatch() }
 	rights, err := newAdminRights(o.Admin)
 	if err != nil {
 		return nil, err

@@ -45,13 +45,14 @@ type session struct {
 	sets     []write    // likewise; see gather
 	turn     turn       // likewise; see session.commit
 	joined   []*command // executed together with the command that runs
+	together int        // how many SETs may be committed together; see heldFor
 	scratch  []byte     // for comparing values
 	commands int64      // executed and not yet published
 	read     uint64     // bytes published
 }
 
 func newSession(srv *Server, nc net.Conn, number int64) *session {
-	s := &session{srv: srv, nc: nc, number: number, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch()}
+	s := &session{srv: srv, nc: nc, number: number, ns: srv.lookup(defaultNamespace), batch: zdb.NewBatch(), together: togetherFirst}
 	s.turn.done = make(chan struct{}, 1)
 	s.admin = srv.rights.Load().open()
 	s.writable = s.ns.set.Load().Password == nil

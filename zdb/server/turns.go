@@ -37,6 +37,8 @@ type turn struct {
 	done    chan struct{} // tells a member that seq and err are there
 	seq     zdb.Seq
 	err     error
+	shared  bool // others were in the batch
+	alone   bool // share it with nobody
 }
 
 // commit writes those of sets that are to be stored, which have size bytes, in one batch that others may share, and
@@ -44,10 +46,11 @@ type turn struct {
 func (s *session) commit(eng *zdb.Namespace, sets []write, size int, at time.Time) (zdb.Seq, error) {
 	t := &s.turn
 	t.sets, t.size = sets, size
-	if !at.IsZero() || size > turnBytes || s.ns.turns.leads(t) {
-		s.batch.Reset()
-		s.batch.SetTime(at)
-		t.commit(s.srv.ctx, eng, s.batch)
+	if t.alone || !at.IsZero() || size > turnBytes || s.ns.turns.leads(t) {
+		b, putBack := s.emptyBatch(t.size)
+		b.SetTime(at)
+		t.commit(s.srv.ctx, eng, b)
+		putBack()
 	}
 	t.sets = nil
 	return t.seq, t.err
@@ -61,9 +64,9 @@ func (t *turn) commit(ctx context.Context, eng *zdb.Namespace, b *zdb.Batch) {
 	}
 	var done zdb.Commit
 	done, t.err = eng.Commit(ctx, b)
-	t.seq = done.Last
+	t.seq, t.shared = done.Last, len(t.members) > 0
 	for i, m := range t.members {
-		m.seq, m.err = t.seq, t.err
+		m.seq, m.err, m.shared = t.seq, t.err, true
 		m.done <- struct{}{}
 		t.members[i] = nil
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
 	"math/bits"
 	"time"
@@ -13,9 +14,14 @@ import (
 // the commit lock for all of them. Each is checked and answered by itself and in order, as if it had come alone.
 
 const (
-	// togetherMost and togetherBytes bound how many SETs and bytes of values are committed together.
+	// togetherMost and togetherBytes bound how many SETs and bytes of values are committed together. A session begins with
+	// togetherFirst, and goes by how long it takes: togetherTime is too long.
+	togetherFirst = 16
 	togetherMost  = 128
 	togetherBytes = 256 << 10
+	togetherTime  = 10 * time.Millisecond
+	// keepBatch is how many bytes a session commits with a batch of its own, whose memory it keeps.
+	keepBatch = 96 << 10
 )
 
 // A write is one SET or CAS on its way.
@@ -39,15 +45,6 @@ func (h *stripes) has(i int) bool { return h[i/64]>>(i%64)&1 != 0 }
 
 func (h *stripes) add(i int) { h[i/64] |= 1 << (i % 64) }
 
-// lockAll takes locks of keys. Who takes several takes them in this order.
-func (n *namespace) lockAll(h *stripes) {
-	for i, word := range h {
-		for ; word != 0; word &= word - 1 {
-			n.keys[64*i+bits.TrailingZeros64(word)].Lock()
-		}
-	}
-}
-
 func (n *namespace) unlockAll(h *stripes) {
 	for i, word := range h {
 		for ; word != 0; word &= word - 1 {
@@ -56,18 +53,20 @@ func (n *namespace) unlockAll(h *stripes) {
 	}
 }
 
-// gather returns the SET that is executed and those that can be committed with it: they have arrived whole behind it,
-// without another command in between, and set other keys. It also returns their locks, which it does not take.
+// gather returns the SET that is executed and those that are committed with it: they have arrived whole behind it,
+// without another command in between, and set other keys. It has taken their locks, but waited for the first only: who waited
+// for one and held others would make everybody wait for whoever is slow.
 func (s *session) gather(args [][]byte, at time.Time) (sets []write, held stripes) {
 	sets = append(s.sets[:0], write{command: s.command, args: args, key: args[1], value: args[2]})
-	held.add(stripeOf(args[1]))
+	stripe := stripeOf(args[1])
+	s.ns.keys[stripe].Lock()
+	held.add(stripe)
 	if !at.IsZero() || s.ns.sequential() || s.ns.limit() > 0 { // a time is the batch's, ids and quota go one by one
 		s.sets = sets
 		return sets, held
 	}
 	size := len(args[2])
 	var c *command
-	var stripe int
 	joins := func(args [][]byte) bool {
 		if c = s.srv.find(args[0]); c == nil || !c.together || len(args) != 3 {
 			return false
@@ -76,16 +75,17 @@ func (s *session) gather(args [][]byte, at time.Time) (sets []write, held stripe
 		if size += len(args[2]); size > togetherBytes || len(key) == 0 || len(key) > maxKey {
 			return false
 		}
-		if stripe = stripeOf(key); held.has(stripe) {
-			for i := range sets {
-				if bytes.Equal(sets[i].key, key) {
-					return false
-				}
+		if stripe = stripeOf(key); !held.has(stripe) {
+			return s.ns.keys[stripe].TryLock()
+		}
+		for i := range sets {
+			if bytes.Equal(sets[i].key, key) {
+				return false
 			}
 		}
 		return true
 	}
-	for len(sets) < togetherMost {
+	for len(sets) < s.together {
 		args, ok := s.rd.ReadMore(joins)
 		if !ok {
 			break
@@ -101,8 +101,28 @@ func (s *session) gather(args [][]byte, at time.Time) (sets []write, held stripe
 	return sets, held
 }
 
+// heldFor notes for how long the locks of n keys were held, which others may have waited for: while the disk is slow, or writers
+// are slowed, that is shared by fewer.
+func (s *session) heldFor(n int, d time.Duration) {
+	if d > togetherTime {
+		s.together = max(n/2, 1)
+	} else if n == s.together {
+		s.together = min(2*n, togetherMost)
+	}
+}
+
+// emptyBatch gives a batch for size bytes. One of many is shared by all sessions, so that none keeps its memory.
+func (s *session) emptyBatch(size int) (b *zdb.Batch, putBack func()) {
+	if size <= keepBatch {
+		s.batch.Reset()
+		return s.batch, func() {}
+	}
+	b = s.srv.batches.Get().(*zdb.Batch)
+	return b, func() { b.Reset(); s.srv.batches.Put(b) }
+}
+
 // store commits those of sets that are to be stored, in one batch, under their keys' locks and within the quota. When that
-// fails, it says so in each of them. A key that the namespace gave is noted.
+// fails, it says so in each of them; but where room is short each is tried by itself. A key that the namespace gave is noted.
 func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb.Seq) {
 	refuse := func(text string) {
 		for i := range sets {
@@ -145,16 +165,25 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 	}
 	var err error
 	if sequential { // one alone; see gather
-		s.batch.Reset()
-		s.batch.SetTime(at)
+		b, putBack := s.emptyBatch(size)
+		b.SetTime(at)
 		var done zdb.Commit
-		sets[0].key, done, err = n.commitID(s.srv.ctx, eng, s.batch, sets[0].key, sets[0].value)
+		sets[0].key, done, err = n.commitID(s.srv.ctx, eng, b, sets[0].key, sets[0].value)
 		seq = done.Last
+		putBack()
 	} else {
 		seq, err = s.commit(eng, sets, size, at)
 	}
 	if err != nil {
 		n.payload.Add(-delta)
+		if !sequential && errors.Is(err, zdb.ErrNoSpace) && (count > 1 || s.turn.shared) { // there may be room for some of them
+			s.turn.alone = true
+			for i := range sets {
+				seq = max(seq, s.store(eng, sets[i:i+1], at))
+			}
+			s.turn.alone = false
+			return seq
+		}
 		s.trouble("write", err)
 		refuse(errWrite)
 		return 0
