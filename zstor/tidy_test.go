@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"qsfs/zstor/client"
+	"qsfs/zstor/internal/backend"
 	"qsfs/zstor/internal/record"
 )
 
@@ -76,6 +77,25 @@ func TestSupersededManifestsGo(t *testing.T) {
 	w.recover().wantRecovered(a.fs.snapshot())
 }
 
+// noCuts makes the metadata nodes refuse every cut until it is called off. A lock on the rounds alone is let go before the
+// process ends, and then one more may come.
+func (m *machine) noCuts() (again func()) {
+	prefix := m.store.sealer.KindPrefix(m.store.sealer.KeyEpoch(), record.KindCut)
+	for _, n := range m.metas {
+		n.SetFault(func(op string, name []byte) error {
+			if op == "put" && bytes.HasPrefix(name, prefix) {
+				return backend.ErrRefused
+			}
+			return nil
+		})
+	}
+	return func() {
+		for _, n := range m.metas {
+			n.SetFault(nil)
+		}
+	}
+}
+
 // TestManifestsThatNoCutNamesGo: a process ends between the manifest of a segment and its cut.
 func TestManifestsThatNoCutNamesGo(t *testing.T) {
 	t.Parallel()
@@ -90,8 +110,10 @@ func TestManifestsThatNoCutNamesGo(t *testing.T) {
 	g := a.store.segment(segmentKey{Namespace: nsData, Segment: 0})
 	a.eventually("it is shipped", g.shipped)
 	first := g.obj.manifest().Generation
+	again := a.noCuts()
 	a.store.roundMu.unlock()
 	a.kill()
+	again()
 	a.start().mustMount()
 	a.fs.write(nsMeta, 1)
 	a.mustShip()
@@ -110,14 +132,15 @@ func TestManifestsThatNoCutNamesGo(t *testing.T) {
 func TestNeverCutIsCleanedUpAfterARecovery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a := w.machine().start().format().mustMount()
-	a.store.roundMu.lock()
+	a := w.machine().start().format()
+	again := a.noCuts()
+	a.mustMount()
 	a.fs.write(nsData, 40)
 	a.fs.seal(nsData)
 	a.eventually("it is shipped", a.store.segment(segmentKey{Namespace: nsData, Segment: 0}).shipped)
 	held := w.nodes[3].Snapshot()
-	a.store.roundMu.unlock()
 	a.kill()
+	again()
 	if len(held) == 0 {
 		t.Fatal("nothing was shipped")
 	}
