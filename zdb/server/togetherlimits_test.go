@@ -95,6 +95,40 @@ func TestTurnsNearTheEnd(t *testing.T) {
 	}
 }
 
+// So it is where maxsize is set while they are on their way.
+func TestSetsTogetherMeetALimit(t *testing.T) {
+	t.Parallel()
+	var stuck atomic.Bool
+	reading, goOn := make(chan bool, 1), make(chan bool)
+	ts := faulty(t, func(c vfs.Call) error {
+		if c.Op == "ReadAt" && isData(c) && stuck.CompareAndSwap(true, false) {
+			reading <- true
+			<-goOn
+		}
+		return nil
+	})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	admin, w := ts.adminWire(), ts.dial()
+	admin.want("+OK", "NSNEW", "small")
+	w.play([]step{do("+OK", "SELECT", "small"), do(`"slow"`, "SET", "slow", long("a"))})
+	keys := slices.DeleteFunc(apart(3), func(k string) bool { return stripeOf([]byte(k)) == stripeOf([]byte("slow")) })
+	stuck.Store(true)
+	w.raw(slices.Concat(request("SET", "slow", long("b")), request("SET", keys[0], long("c")), request("SET", keys[1], long("d"))))
+	<-reading
+	admin.want("+OK", "NSSET", "small", "maxsize", "2500")
+	release()
+	for i, want := range []string{`"slow"`, fmt.Sprintf("%q", keys[0]), "-No space left on this namespace"} {
+		if got := w.reply(); got != want {
+			t.Errorf("SET %d: got %s, want %s", i, got, want)
+		}
+	}
+	w.play([]step{do(":2", "DBSIZE"), do("nil", "SET", "slow", long("b")), do(fmt.Sprintf("%q", long("c")), "GET", keys[0])})
+	if info := ts.info(admin, "small"); info["data_size_bytes"] != "2000" {
+		t.Errorf("%s bytes, want 2000", info["data_size_bytes"])
+	}
+}
+
 // SETs wait for a key that somebody else has locked only where they come to it, and nobody waits for them meanwhile.
 func TestSetsTogetherBesideASlowOne(t *testing.T) {
 	t.Parallel()

@@ -131,6 +131,14 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 			}
 		}
 	}
+	each := func() (seq zdb.Seq) { // there may be room for some of them
+		s.turn.alone = true
+		for i := range sets {
+			seq = max(seq, s.store(eng, sets[i:i+1], at))
+		}
+		s.turn.alone = false
+		return seq
+	}
 	n := s.ns
 	sequential := n.sequential()
 	count, size, delta := 0, 0, int64(0)
@@ -157,6 +165,9 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 			return 0
 		}
 		if !s.fits(delta) || !n.reserve(delta, limit) {
+			if count > 1 { // the limit is newer than what gather saw
+				return each()
+			}
 			refuse(errQuota)
 			return 0
 		}
@@ -176,13 +187,8 @@ func (s *session) store(eng *zdb.Namespace, sets []write, at time.Time) (seq zdb
 	}
 	if err != nil {
 		n.payload.Add(-delta)
-		if !sequential && errors.Is(err, zdb.ErrNoSpace) && (count > 1 || s.turn.shared) { // there may be room for some of them
-			s.turn.alone = true
-			for i := range sets {
-				seq = max(seq, s.store(eng, sets[i:i+1], at))
-			}
-			s.turn.alone = false
-			return seq
+		if !sequential && errors.Is(err, zdb.ErrNoSpace) && (count > 1 || s.turn.shared) {
+			return each()
 		}
 		s.trouble("write", err)
 		refuse(errWrite)
