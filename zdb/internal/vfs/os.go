@@ -120,7 +120,14 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
 	}
-	return f, nil
+	return fileLock{f}, nil
+}
+
+type fileLock struct{ *os.File }
+
+// Close gives the lock back itself: a process that was just forked has the file, too, until it executes its program, and would hold on to it.
+func (l fileLock) Close() error {
+	return errors.Join(unix.Flock(int(l.Fd()), unix.LOCK_UN), l.File.Close())
 }
 
 type osFile struct{ *os.File }
