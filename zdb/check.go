@@ -149,6 +149,7 @@ func (c *checker) log(ctx context.Context, l *wal.Log) error {
 // reading and writing: every sum in every d<N>, the chain of headers, i<N> against d<N>, the index against the log in
 // both directions, and the live bytes. It returns an error only when it could not go on; what it finds is in the result.
 func (n *Namespace) Check(ctx context.Context, o CheckOptions) (CheckResult, error) {
+	defer n.db.working()()
 	c := newChecker(o)
 	if n.isClosed() {
 		return c.r, n.public(ErrClosed)

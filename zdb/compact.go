@@ -240,6 +240,7 @@ func (n *Namespace) bringUp(ctx context.Context, all bool) error {
 // compactGroup copies what is live in some segments forward and, once the index refers to nothing in
 // them, puts them on the list of those to be removed. rate 0 is no bound.
 func (n *Namespace) compactGroup(ctx context.Context, group []SegmentInfo, rate int64, res *CompactResult) error {
+	defer n.db.working()()
 	c := &copier{n: n, ctx: ctx, rate: rate, batch: NewBatch()}
 	for _, s := range group {
 		if err := c.segment(s); err != nil {

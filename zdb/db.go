@@ -141,6 +141,14 @@ func set[T comparable](v *T, def T) {
 	}
 }
 
+// working says that work begins that takes a processor for some time.
+func (db *DB) working() (done func()) {
+	if db.o.Working == nil {
+		return func() {}
+	}
+	return db.o.Working()
+}
+
 // Session identifies this opening; every batch that it writes carries it.
 func (db *DB) Session() uint64 { return db.o.Session }
 

@@ -44,6 +44,8 @@ type Options struct {
 	// Fetch brings ranges of evicted segments; nil means that they cannot be read.
 	Fetch        FetchFunc
 	FetchTimeout time.Duration // one Fetch call at most; default 30 s
+	// Working is told when work in the background begins that takes a processor for some time, and calls done when it ends; nil: nobody is.
+	Working func() (done func())
 	// FS is the file system under the log; nil is the operating system's. The index always uses the latter.
 	FS vfs.FS
 	// OverlayBytes bounds, per namespace, the recent entries in memory; writers wait when it is full. Default 32 MiB.

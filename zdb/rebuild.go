@@ -10,6 +10,7 @@ var errAsked = errors.New("a rebuild was asked for")
 // RebuildIndex drops the index and builds it again from all segments, i<N> where d<N> is not here. Reads of what is
 // not in memory wait meanwhile.
 func (n *Namespace) RebuildIndex(ctx context.Context) error {
+	defer n.db.working()()
 	x, err := n.acquireIndex(ctx)
 	if err != nil {
 		return n.public(err)
@@ -27,5 +28,6 @@ func (n *Namespace) RebuildIndex(ctx context.Context) error {
 
 // RebuildIndexSegment writes i<id> of a sealed segment again from d<id>, or from its copy when d<id> is not here.
 func (n *Namespace) RebuildIndexSegment(ctx context.Context, id SegmentID) error {
+	defer n.db.working()()
 	return n.public(n.log.RemakeIndex(ctx, id))
 }

@@ -89,6 +89,7 @@ func (n *Namespace) beginSweep() {
 
 // sweepOn goes on for a time at least. After an error the next one goes on where it stopped.
 func (n *Namespace) sweepOn(ctx context.Context, slice time.Duration) (more bool, err error) {
+	defer n.db.working()()
 	s := &n.sweep
 	began := time.Now()
 	defer func() { s.far += time.Since(began) }()

@@ -14,7 +14,6 @@ func run(m *testing.M) int {
 	if task := os.Getenv(gaugeEnv); task != "" {
 		return gaugeMain(task)
 	}
-	defer SpareProcessor()()
 	flag.Parse()
 	atOnce := flag.Lookup("test.parallel")
 	given := false

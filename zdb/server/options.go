@@ -61,6 +61,10 @@ type Options struct {
 	// DrainTimeout bounds how long a stop waits for clients to take their replies. Default 10 s.
 	DrainTimeout time.Duration
 
+	// Working is told when the engine begins to compact, check or the like, and calls done when it ends; nil: nobody is. See
+	// SpareProcessor.
+	Working func() (done func())
+
 	// Metrics gathers what Server.Metrics shows.
 	Metrics bool
 
@@ -161,7 +165,7 @@ const liveFraction = 0.7
 const Epoch = 1
 
 func (o Options) engineOptions() zdb.Options {
-	e := zdb.Options{DataDir: o.DataDir, IndexDir: o.IndexDir, Epoch: Epoch, Log: o.Log, MaxIndexes: maxIndexes}
+	e := zdb.Options{DataDir: o.DataDir, IndexDir: o.IndexDir, Epoch: Epoch, Log: o.Log, MaxIndexes: maxIndexes, Working: o.Working}
 	if o.Engine != nil {
 		o.Engine(&e)
 	}

@@ -58,7 +58,9 @@ func TestNobodyStalls(t *testing.T) {
 		least *= 10
 	}
 	const size = 500
-	ts := start(t, func(o *Options) { o.NoSync, o.SegmentSize, o.NoCompaction = true, 16<<20, true })
+	ts := start(t, func(o *Options) {
+		o.NoSync, o.SegmentSize, o.NoCompaction, o.Working = true, 16<<20, true, SpareProcessor
+	})
 	w := ts.adminWire()
 	w.private("flushed", "secret")
 	for _, name := range []string{"dropped", "old"} {

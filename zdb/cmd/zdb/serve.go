@@ -63,7 +63,7 @@ func runServe(ctx context.Context, f serveFlags, o server.Options, out *logFile)
 		o.Log.Info("--secure is always so: a segment is synced before the next one begins")
 	}
 	defer tendMemory()()
-	defer server.SpareProcessor()()
+	o.Working = server.SpareProcessor
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
