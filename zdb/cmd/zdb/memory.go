@@ -1,17 +1,12 @@
 package main
 
 import (
-	"os"
 	"runtime/debug"
 	"syscall"
 	"time"
 )
 
 const (
-	// gcPercent keeps less garbage than Go's own choice: most of the memory is the index's, in few large pieces that cost
-	// the collector little.
-	gcPercent = 50
-
 	restTick = 250 * time.Millisecond
 	// restShare: whoever uses less than this share of a processor over two ticks is at rest.
 	restShare = 10
@@ -25,12 +20,9 @@ const (
 	restMore  = restWork / 20
 )
 
-// tendMemory keeps garbage low, and gives memory back to the system once the server has come to rest: loading and compaction need
-// several times what serving does, and Go's runtime would give it back within minutes only.
+// tendMemory gives memory back to the system once the server has come to rest: loading and compaction need several times what
+// serving does, and Go's runtime would give it back within minutes only.
 func tendMemory() (stop func()) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
