@@ -75,9 +75,18 @@ func (l *Log) loadSessions() error {
 	return nil
 }
 
-// mergeSessions orders them by their first sequence, each where it began.
+// mergeSessions orders them by their first sequence, each where it began. One that only moved entries began where the next one did.
 func mergeSessions(a, b []segfile.SessionStart) []segfile.SessionStart {
-	all := slices.Concat(a, b)
+	known := make(map[segfile.SessionStart]bool, len(a))
+	for _, s := range a {
+		known[s] = true
+	}
+	all := slices.Clone(a)
+	for _, s := range b {
+		if !known[s] {
+			all = append(all, s)
+		}
+	}
 	slices.SortStableFunc(all, func(x, y segfile.SessionStart) int { return cmp.Compare(x.First, y.First) })
 	return slices.CompactFunc(all, func(x, y segfile.SessionStart) bool { return x.Session == y.Session })
 }

@@ -22,6 +22,7 @@ func TestMergeSessions(t *testing.T) {
 		{at(1, 7, 50, 8), at(60, 8, 90, 9), at(1, 7, 50, 8, 90, 9)},
 		{at(1, 7, 50, 8), at(50, 9), at(1, 7, 50, 8, 50, 9)}, // unconfirmed, and written again by 9
 		{at(1, 7, 50, 8), at(20, 7, 90, 9), at(1, 7, 50, 8, 90, 9)},
+		{at(1, 7, 50, 8, 50, 9), at(50, 8, 80, 9), at(1, 7, 50, 8, 50, 9)}, // 8 moved only, and what 9 wrote first is moved
 	} {
 		if got := mergeSessions(c.recorded, c.log); !slices.Equal(got, c.want) {
 			t.Errorf("%v and %v: %v, want %v", c.recorded, c.log, got, c.want)
