@@ -32,6 +32,7 @@ type DB struct {
 	written atomic.Int64 // bytes that all namespaces appended
 	clock   *clock.Clock
 	stop    chan struct{} // of clockLoop
+	waking  sync.Mutex    // held by who opens an index that nobody uses
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex

@@ -21,6 +21,9 @@ const (
 	sweepLong = time.Second
 )
 
+// sweepIdle is how often an index that nobody uses, and that was closed therefore, is opened at most to look at the age of versions.
+var sweepIdle = time.Hour
+
 // sweepSlice is how long the background sweeps before compaction has its turn: there may be very many versions.
 var sweepSlice = 200 * time.Millisecond
 
@@ -33,6 +36,31 @@ type sweeper struct {
 	place *index.Place // where to go on; nil: none is under way
 	so    int64        // left so far
 	far   time.Duration
+
+	idle time.Time // when to look into an index that is closed
+}
+
+// wakeIdle opens an index that was closed for want of use if something in it may have become too old: else what was deleted last would stay until somebody
+// uses the namespace. compactor.mu is held.
+func (n *Namespace) wakeIdle() error {
+	age := n.Retention().KeepFor
+	n.idxMu.Lock()
+	closed := n.idx == nil && n.opening == nil
+	n.idxMu.Unlock()
+	now := time.Now()
+	if n.sweep.idle.IsZero() {
+		n.sweep.idle = now.Add(sweepIdle) // not at once after a start
+	}
+	if age == 0 || !closed || now.Before(n.sweep.idle) || !n.db.waking.TryLock() { // one at a time: there may be very many
+		return nil
+	}
+	defer n.db.waking.Unlock()
+	n.sweep.idle = now.Add(max(sweepIdle, age/sweepShare))
+	x, err := n.acquireIndex(n.ctx)
+	if err != nil {
+		return err
+	}
+	return x.Release()
 }
 
 // dueToSweep says whether something may be kept that is not wanted any more. compactor.mu is held.
@@ -63,6 +91,9 @@ func (n *Namespace) dueToSweep() bool {
 func (n *Namespace) sweepIfDue() (more bool, err error) {
 	n.compactor.mu.Lock()
 	defer n.compactor.mu.Unlock()
+	if err := n.wakeIdle(); err != nil {
+		return false, err
+	}
 	if !n.dueToSweep() {
 		return false, nil
 	}

@@ -9,6 +9,62 @@ import (
 	"qsfs/zdb/internal/vfs"
 )
 
+// TestSweepIdle: what is too old goes also where so many other namespaces are in use that the index was closed, and nobody comes.
+func TestSweepIdle(t *testing.T) {
+	defer func(was time.Duration) { sweepIdle = was }(sweepIdle)
+	sweepIdle = 0
+	r := newRig(t)
+	w := &worldClock{wall: time.Now()}
+	r.o.clock, r.o.MaxIndexes = w.now, 1
+	r.ns.Retention = &Retention{KeepFor: time.Second}
+	n := r.open()
+	n.stop() // the background leaves it to the test
+	n.wg.Wait()
+	n.ctx = t.Context()
+	put(t, n, "k", "value")
+	del(t, n, "k")
+	if err := n.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other, err := r.db.Namespace(t.Context(), "other", NamespaceOptions{Ballast: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := func() bool {
+		n.idxMu.Lock()
+		defer n.idxMu.Unlock()
+		return n.idx == nil && n.opening == nil
+	}
+	for range 1000 {
+		if _, err := other.Get(t.Context(), []byte("k")); err != nil && !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		if closed() {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !closed() {
+		t.Fatal("the index is open")
+	}
+	w.pass(time.Second, time.Second)
+	n.policy() // the mark behind the delete
+	w.pass(time.Hour, time.Hour)
+	if _, err := n.sweepIfDue(); err != nil {
+		t.Fatal(err)
+	}
+	x, err := n.acquireIndex(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := x.Versions(); got != 0 {
+		t.Errorf("%d versions are left", got)
+	}
+	if err := x.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSweepInSlices: a sweep over very many versions lets compaction have its turn, goes on where it stopped, after an error too, and
 // begins again when less is to be kept meanwhile.
 func TestSweepInSlices(t *testing.T) {
