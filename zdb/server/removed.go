@@ -216,13 +216,10 @@ func (s *Server) forgetLoop() {
 }
 
 func (s *Server) forgetOld() {
+	s.renewMoments()
 	for _, n := range s.allRemoved() {
 		if set := n.set.Load(); !set.Removing {
-			passed, ok := s.db.Passed(set.RemovedAt)
-			if !ok {
-				s.keepAnew(n)
-			}
-			if !ok || passed < set.keepFor() {
+			if passed, ok := s.db.Passed(set.RemovedAt); !ok || passed < set.keepFor() {
 				continue
 			}
 		}
@@ -232,24 +229,47 @@ func (s *Server) forgetOld() {
 	}
 }
 
-// keepAnew counts the time for which a namespace is kept from now on: nobody knows how much of it has passed.
-func (s *Server) keepAnew(n *namespace) {
+// renewMoments has the moments of removal be of the present opening of the engine, which does not know those of very many openings. Where nobody knows how much of
+// the time for which a namespace is kept has passed it begins anew.
+func (s *Server) renewMoments() {
+	due := false
+	for _, n := range s.allRemoved() {
+		at, _ := s.renewed(n)
+		due = due || at != n.set.Load().RemovedAt
+	}
+	if !due {
+		return
+	}
 	s.admin.Lock()
 	defer s.admin.Unlock()
-	s.mu.RLock()
-	there := s.removed[n.name] == n
-	s.mu.RUnlock()
-	set := *n.set.Load()
-	if !there || set.Removing {
-		return
+	var anew []string
+	for _, n := range s.allRemoved() {
+		at, known := s.renewed(n)
+		if !known {
+			anew = append(anew, n.name)
+		}
+		set := *n.set.Load()
+		set.RemovedAt = at
+		n.set.Store(&set) // also where it cannot be saved: that is tried again
 	}
-	set.RemovedAt = s.db.Moment()
-	n.set.Store(&set) // also where it cannot be saved: that is tried again
 	if err := s.save(s.saved()); err != nil {
 		s.trouble("save the list of namespaces", "", err)
-		return
 	}
-	s.log.Warn("nobody knows for how long a removed namespace has been kept: its time begins anew", "namespace", n.name)
+	for _, name := range anew {
+		s.log.Warn("nobody knows for how long a removed namespace has been kept: its time begins anew", "namespace", name)
+	}
+}
+
+// renewed is the moment of removal as the present opening of the engine knows it, or a new one.
+func (s *Server) renewed(n *namespace) (at string, known bool) {
+	set := n.set.Load()
+	if set.Removing {
+		return set.RemovedAt, true
+	}
+	if _, ok := s.db.Passed(set.RemovedAt); !ok {
+		return s.db.Moment(), false
+	}
+	return s.db.Renewed(set.RemovedAt), true
 }
 
 // forget removes a namespace that was set aside, for good. Only the changes of the registry are made under admin, for

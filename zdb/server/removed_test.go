@@ -205,6 +205,34 @@ func TestRemovedExpires(t *testing.T) {
 	}
 }
 
+// TestRemovedIsRenewed: the moment of a removal is one of the present opening soon after each start, for those of very many openings are not remembered.
+func TestRemovedIsRenewed(t *testing.T) {
+	ts := start(t, nil)
+	w := ts.adminWire()
+	for _, args := range [][]string{{"NSNEW", "ns"}, {"NSSET", "ns", "keep_deleted", "30d"}, {"NSDEL", "ns"}} {
+		w.want("+OK", args...)
+	}
+	was := ts.allRemoved()[0].set.Load().RemovedAt
+	ts.reopen()
+	now := was
+	for range 1000 { // the server does it, too
+		ts.forgetOld()
+		if now = ts.allRemoved()[0].set.Load().RemovedAt; now != was {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if _, ok := ts.db.Passed(now); !ok || now[:33] == was[:33] || now[33:] != was[33:] {
+		t.Errorf("%q became %q", was, now)
+	}
+	ts.admin.Lock()
+	defer ts.admin.Unlock()
+	all, _, err := loadRegistry(ts.o.DataDir)
+	if name := ts.allRemoved()[0].name; err != nil || all[name] == nil || all[name].RemovedAt != now {
+		t.Errorf("%+v is in the list, %v", all[name], err)
+	}
+}
+
 // TestRemovedBesideTheClock: what was set aside is not old because the clock on the wall says so.
 func TestRemovedBesideTheClock(t *testing.T) {
 	ts := start(t, nil)

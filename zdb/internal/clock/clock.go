@@ -8,7 +8,7 @@
 // Nothing has to be known of where a gap was, who restarted when, or when which jump was put right.
 //
 // Where the assumption does not hold there is a bound: no more time is taken for missed since a moment than has run since. And a wall clock that is slow for
-// ever so many days adds nothing.
+// ever so many days adds nothing, as long as it is behind what is known of the time that was missed, or shows a time before all of this.
 //
 // A moment is a running time of one life of the clock, from one opening to the next. The clock knows the lives that it goes on from, and how far each was
 // when the next one began. So where files are put back from an earlier or a later day it sees which moments are not of its past.
@@ -35,6 +35,8 @@ const (
 	unit = time.Second
 	// slack is how far a wall clock may be behind what was believed of it for a day to tell anything: small corrections are no reason to leave a day out.
 	slack = time.Minute
+	// longAgo is a time before all of this: a wall clock that shows less is slow.
+	longAgo = 1_600_000_000 * time.Second
 	// worthTelling is what is logged.
 	worthTelling = time.Hour
 	// saveEvery is how much running time a crash may lose, but not more than half of what ran since the start. It is time that was missed, then.
@@ -95,6 +97,18 @@ type Clock struct {
 	dirty  bool
 
 	fileMu sync.Mutex // held over saving
+	failed failures
+}
+
+// failures tells which of them are logged: the first one, and then one in an hour until it works again.
+type failures struct{ logged time.Time }
+
+func (f *failures) tell() bool {
+	if !f.logged.IsZero() && time.Since(f.logged) < time.Hour {
+		return false
+	}
+	f.logged = time.Now()
+	return true
 }
 
 var began = time.Now()
@@ -126,15 +140,15 @@ func Open(fs vfs.FS, path string, now func() (time.Time, time.Duration), log *sl
 	return c, nil
 }
 
-// remember adds a life. Where there are too many the one goes in which the least ran: its moments are those of another clock from then on.
+// remember adds a life. Where there are too many the one of the older half goes in which the least ran: its moments are those of another clock from then
+// on. Of the newer half none goes, however short it was: what is in use is of them.
 func remember(past []life, l life) []life {
 	past = append(slices.Clone(past), l)
 	for len(past) > maxLives {
-		least := 0
-		for i := 1; i < len(past); i++ {
-			ran := past[i].end - past[i-1].end
-			if least == 0 && ran < past[0].end || least > 0 && ran < past[least].end-past[least-1].end {
-				least = i
+		least, ran := 0, past[0].end
+		for i := 1; i < maxLives/2; i++ {
+			if d := past[i].end - past[i-1].end; d < ran {
+				least, ran = i, d
 			}
 		}
 		past = slices.Delete(past, least, least+1)
@@ -226,7 +240,7 @@ func (c *Clock) day() {
 	if low > c.low {
 		c.low, c.dirty = low, true
 	}
-	if top < c.low-slack {
+	if top < c.low-slack || top+time.Duration(c.run) < longAgo {
 		return // it is slow, and what it says is no bound
 	}
 	h := high{c.spans[0].at, max(top, c.low)}
@@ -273,6 +287,16 @@ func (c *Clock) Lasts() bool {
 	return c.lasts
 }
 
+// SaveTo writes the file if it does not know a moment of this life yet.
+func (c *Clock) SaveTo(r Run) {
+	c.mu.Lock()
+	known := c.lasts && c.saved >= r
+	c.mu.Unlock()
+	if !known {
+		c.Save(true)
+	}
+}
+
 // Save writes the file if it is time to, or if now. That it cannot is logged: what is lost makes things seem younger.
 func (c *Clock) Save(now bool) {
 	c.fileMu.Lock()
@@ -290,7 +314,9 @@ func (c *Clock) Save(now bool) {
 	run, p := c.run, c.encode()
 	c.mu.Unlock()
 	err := vfs.WriteFile(c.fs, c.path, p)
-	if err != nil {
+	if err == nil {
+		c.failed = failures{}
+	} else if c.failed.tell() {
 		c.log.Warn("the clock cannot be saved", "file", c.path, "error", err)
 	}
 	c.mu.Lock()

@@ -354,6 +354,36 @@ func TestLives(t *testing.T) {
 	}
 }
 
+// TestManyLives: however many starts there were, and however long the lives before: the newest lives are known.
+func TestManyLives(t *testing.T) {
+	w := newWorld(t, 0)
+	var ids []ID
+	for i := range 3 * maxLives {
+		ids = append(ids, w.c.ID())
+		d := 10*time.Minute - time.Duration(i%8)*time.Minute
+		w.wall, w.run = w.wall.Add(d), w.run+d
+		w.off(0)
+		for n := range min(i, 3) {
+			if _, ok := w.c.End(ids[i-n]); !ok {
+				t.Fatalf("after %d starts the life %d before is not known", i+1, n+1)
+			}
+		}
+	}
+}
+
+// TestBeginsIn1970: a clock on the wall that stands in 1970 for the first days, as that of a machine without battery and network, makes nothing older when it is right.
+func TestBeginsIn1970(t *testing.T) {
+	w := newWorld(t, -19600*day)
+	r := w.now()
+	w.pass(3 * day)
+	w.wall = w.wall.Add(19600 * day)
+	w.pass(5 * day)
+	w.since(r, 8*day, 8*day)
+	w.off(2 * day)
+	w.pass(3 * day)
+	w.since(r, 13*day-time.Second, 13*day)
+}
+
 // TestUnreadable: a clock's file that is damaged or cannot be read is set aside, another one begins, and nothing is refused.
 func TestUnreadable(t *testing.T) {
 	for _, op := range []string{"Open", "ReadAt", "damage", "length"} {

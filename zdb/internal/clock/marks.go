@@ -46,6 +46,7 @@ type Marks struct {
 	dirty bool
 
 	fileMu sync.Mutex // held over saving
+	failed failures
 }
 
 // OpenMarks goes on with the marks in a file, as far as they are of the clock's past and of the log, which ends at a sequence; writer tells who wrote one of it.
@@ -122,11 +123,17 @@ func (m *Marks) Save(now bool) {
 	if !due {
 		return
 	}
-	m.c.Save(true) // not to be behind the marks after a crash
+	last := Run(0)
+	if n := len(list); n > 0 {
+		last = list[n-1].run
+	}
+	m.c.SaveTo(last) // not to be behind the marks after a crash
 	err := error(nil)
 	known := m.c.Lasts() // else nobody knows this life after a crash, and the marks in the file are better
 	if known {
-		if err = vfs.WriteFile(m.c.fs, m.path, appendMarks(nil, m.c.ID(), list)); err != nil {
+		if err = vfs.WriteFile(m.c.fs, m.path, appendMarks(nil, m.c.ID(), list)); err == nil {
+			m.failed = failures{}
+		} else if m.failed.tell() {
 			m.c.log.Warn("ages cannot be saved", "file", m.path, "error", err)
 		}
 	}

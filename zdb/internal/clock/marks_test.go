@@ -75,6 +75,26 @@ func (b *book) want(seq segfile.Seq, want time.Duration) {
 	}
 }
 
+// TestMarksOverManyLives: what is kept for a month goes then, also where the server has started very often, and starts again every hour.
+func TestMarksOverManyLives(t *testing.T) {
+	b := newBook(t)
+	for i := range 2*maxLives + 720 {
+		if i == 2*maxLives {
+			b.end++
+		}
+		b.ages(30 * day)
+		d := time.Hour - time.Duration(i%8)*time.Minute
+		b.wall, b.run = b.wall.Add(d), b.run+d
+		b.m.Save(true)
+		b.c.Save(true)
+		b.reopen()
+	}
+	a := b.ages(30 * day)
+	if got := a.Of(b.end); got < 26*day {
+		t.Errorf("it is %v old", got)
+	}
+}
+
 // TestMarksFew: marks are few, and of what is too old one is left.
 func TestMarksFew(t *testing.T) {
 	b := newBook(t)
